@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+#
+# One makefile, no recursion into folders.  Objects live in build/$(VARIANT)/, so sanitizer builds never mix with
+# the release build.
+#
+#     make V=1             show the commands
+#     make CFLAGS=...      yours: ours are added to them, never replace them
+#     make TORCH=/path     an unpacked libtorch (1.13 or later, CPU or CUDA) instead of Debian's
+#
+# A folder is a library or a process: everything under common/ is linked into libcommon.a, worker/ (without the mains)
+# into libworker.a and so on; a main.c is a program.
+
+.DELETE_ON_ERROR:
+.SECONDARY:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+PREFIX     ?= /usr/local
+BINDIR     ?= $(PREFIX)/bin
+SBINDIR    ?= $(PREFIX)/sbin
+LIBEXECDIR ?= $(PREFIX)/libexec/azpar
+MANDIR     ?= $(PREFIX)/share/man
+DESTDIR    ?=
+
+CC       := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CXX      := $(if $(filter default,$(origin CXX)),g++,$(CXX))
+AR       := $(if $(filter default,$(origin AR)),ar,$(AR))
+CFLAGS   ?= -O2 -g
+CXXFLAGS ?= -O2 -g
+INSTALL  ?= install
+TORCH    ?=
+VARIANT  ?= release
+B        := build/$(VARIANT)
+Q        := $(if $(filter 1,$(V)),,@)
+say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
+
+# Debian packages: to build and run, and what the tests need on top.
+packages_build := build-essential pkg-config libtorch-dev libopenblas0-serial libdnnl-dev liburing-dev libmsgpack-dev \
+	libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev
+
+# Ours: needed for a correct build whatever the caller sets.
+az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
+az_cppflags := -D_GNU_SOURCE -I.
+az_cflags    = -std=gnu17 -fvisibility=hidden $(az_warn) -Wstrict-prototypes -Wmissing-prototypes \
+	$(if $(findstring gcc,$(CC)),-Werror=jump-misses-init) $(az_werror)
+az_cxxflags  = -std=c++17 -fvisibility=hidden $(az_warn) $(az_werror)
+az_werror   := $(if $(WERROR),-Werror)
+az_san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+az_san_tsan := -fsanitize=thread -fno-omit-frame-pointer
+az_san      := $(az_san_$(VARIANT))
+
+# libtorch's headers are foreign: -isystem, so that our warnings do not apply to them.
+torch_inc   := $(or $(TORCH),/usr)/include
+torch_flags := -isystem $(torch_inc) -isystem $(torch_inc)/torch/csrc/api/include
+torch_libs   = $(if $(TORCH),-L$(TORCH)/lib -Wl$(,)-rpath$(,)$(TORCH)/lib) -Wl,--no-as-needed -ltorch -ltorch_cpu \
+	$(if $(wildcard $(TORCH)/lib/libtorch_cuda.so),-ltorch_cuda) -Wl,--as-needed -lc10
+, := ,
+
+libs_common := -lmsgpackc -lcjson -linih -lisal -lm
+libs_worker := -ldnnl -lgomp
+libs_daemon := -lsystemd -luring
+
+# What is linked into what.
+lib_sources = $(filter-out %/main.c,$(wildcard $(1)))
+common_src  := $(call lib_sources,common/*/*.c)
+worker_src  := $(call lib_sources,worker/*.c worker/match/*.c)
+daemon_src  := $(call lib_sources,daemon/*.c)
+ctl_src     := $(call lib_sources,daemon/ctl/*.c)
+trainer_src := $(call lib_sources,daemon/trainer/*.c)
+torch_src   := daemon/trainer/torch.cc
+obj          = $(addprefix $(B)/,$(addsuffix .o,$(basename $(1))))
+
+programs    := azpard azpar-trainer azpar-worker azpar-match azparctl
+unit_tests  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test-*.c))
+# These stand on libtorch as well: they compare our numbers with its.
+torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torch.h' tests/unit/test-*.c))
+e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
+benches     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench-*.c))
+headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
+
+## all: build the programs (default)
+.PHONY: all
+all: $(addprefix $(B)/,$(programs))
+
+$(B)/libcommon.a: $(call obj,$(common_src))
+$(B)/libworker.a: $(call obj,$(worker_src))
+$(B)/libdaemon.a: $(call obj,$(daemon_src))
+$(B)/libctl.a: $(call obj,$(ctl_src))
+$(B)/libtrainer.a: $(call obj,$(trainer_src))
+$(B)/lib%.a:
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $^
+
+link_c   = $(Q)$(CC) $(CFLAGS) $(az_san) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.o %.a,$^)
+link_cxx = $(Q)$(CXX) $(CXXFLAGS) $(az_san) $(LDFLAGS) -Wl,--as-needed -o $@ $(filter %.o %.a,$^)
+
+$(B)/azpard: $(B)/daemon/main.o $(B)/libdaemon.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_daemon) $(libs_common) $(LDLIBS)
+$(B)/azparctl: $(B)/daemon/ctl/main.o $(B)/libctl.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/azpar-worker: $(B)/worker/main.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_worker) $(libs_common) $(LDLIBS)
+$(B)/azpar-match: $(B)/worker/match/main.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_worker) $(libs_common) $(LDLIBS)
+$(B)/azpar-trainer: $(B)/daemon/trainer/main.o $(B)/libtrainer.a $(call obj,$(torch_src)) $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) $(torch_libs) $(libs_common) $(LDLIBS)
+
+$(addprefix $(B)/tests/unit/,$(torch_tests)): $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libtrainer.a \
+		$(call obj,$(torch_src)) $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) $(torch_libs) $(libs_worker) $(libs_common) -lcmocka -pthread $(LDLIBS)
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libctl.a $(B)/libdaemon.a $(B)/libtrainer.a $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -lcmocka -pthread $(LDLIBS)
+$(B)/tests/bench/bench-baseline: $(B)/tests/bench/bench-baseline.o $(B)/libtrainer.a $(call obj,$(torch_src)) \
+		$(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) $(torch_libs) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
+$(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
+
+$(B)/%.o: %.c
+	@mkdir -p $(@D)
+	$(call say,cc   $<)
+	$(Q)$(CC) $(CPPFLAGS) $(az_cppflags) $(CFLAGS) $(az_cflags) $(az_san) -MMD -MP -c -o $@ $<
+$(B)/%.o: %.cc
+	@mkdir -p $(@D)
+	$(call say,c++  $<)
+	$(Q)$(CXX) $(CPPFLAGS) $(az_cppflags) $(torch_flags) $(CXXFLAGS) $(az_cxxflags) $(az_san) -MMD -MP -c -o $@ $<
+
+## deps: install the Debian packages that building and testing need (as root or through sudo)
+.PHONY: deps deps-check
+deps:
+	@$(call install_packages,$(packages_build))
+deps-check:
+	@$(call install_packages,$(packages_build) $(packages_check))
+define install_packages
+missing=""; for p in $(1); do \
+	dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+if [ -n "$$missing" ]; then \
+	echo "  installing$$missing"; \
+	if [ "$$(id -u)" = 0 ]; then run=; else run=sudo; fi; \
+	$$run apt-get update -q && $$run env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+fi
+endef
+
+## check: install what is missing, build with warnings as errors, run all tests
+.PHONY: check
+check: deps-check
+	$(Q)$(MAKE) WERROR=1 check-built
+
+.PHONY: check-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) check-headers check-includes check-man
+	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests)
+
+# Each header must compile alone; the boundary to libtorch also as C++.
+.PHONY: check-headers
+check-headers:
+	@for h in $(headers); do \
+		$(CC) $(az_cppflags) $(az_cflags) -fsyntax-only -Werror -x c -include $$h /dev/null || exit 1; \
+	done
+	@$(CXX) $(az_cppflags) $(az_cxxflags) -fsyntax-only -Werror -x c++ -include daemon/trainer/torch.h /dev/null
+	@echo "ok   check-headers: $(words $(headers)) headers compile alone"
+
+# The floor plan: arrows run down only, libtorch stays in one file, oneDNN in the worker's one.
+.PHONY: check-includes
+check-includes:
+	@tests/check-includes
+.PHONY: check-man
+check-man:
+	@out=$$(mandoc -Tlint -Wwarning man/*.[1-8] 2>&1); test -z "$$out" || { echo "$$out"; exit 1; }
+	@echo "ok   check-man"
+
+## asan: unit and end-to-end tests under AddressSanitizer and UBSan
+## tsan: the lane's and the window's tests under ThreadSanitizer
+.PHONY: asan tsan
+asan:
+	$(Q)$(MAKE) VARIANT=asan CFLAGS="-O1 -g" CXXFLAGS="-O1 -g" WERROR=1 check-built
+tsan_tests := test-lane test-window test-segment
+tsan:
+	$(Q)$(MAKE) VARIANT=tsan CFLAGS="-O1 -g" CXXFLAGS="-O1 -g" WERROR=1 check-tsan
+.PHONY: check-tsan
+check-tsan: $(addprefix $(B)/tests/unit/,$(tsan_tests))
+	@tests/run-all $(B) $(tsan_tests) --
+
+## bench: ratios against the baseline, measured in the same run
+.PHONY: bench
+bench: deps-check
+	$(Q)$(MAKE) bench-built
+.PHONY: bench-built
+bench-built: all $(addprefix $(B)/tests/bench/,$(benches))
+	@tests/bench/run $(B)
+
+## demo: install what is missing, train Connect Four for about five minutes and show it learning
+.PHONY: demo
+demo: deps
+	$(Q)$(MAKE) all
+	@tests/demo $(B)
+
+## clean: remove build/
+.PHONY: clean
+clean:
+	rm -rf build
+
+## help: list the targets
+.PHONY: help
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1|/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+-include $(wildcard $(B)/*/*.d $(B)/*/*/*.d)

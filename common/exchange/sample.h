@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * A training sample and its msgpack form.
+ *
+ * Written by workers (sample_encode, with msgpack-c), read by azpard (check)
+ * and the trainer.  One sample is one msgpack array, in this order:
+ *
+ *   0 schema version (SAMPLE_SCHEMA)     uint
+ *   1 slot                               uint   } identity: unique for ever
+ *   2 incarnation                        uint   }
+ *   3 sequence                           uint   }
+ *   4 model generation that searched it  uint
+ *   5 rules                              str    struct game's rules text
+ *   6 ply                                uint
+ *   7 planes                             bin    GAME_PLANES_BYTES
+ *   8 policy                             array of 2 n uints: move, visits, move, visits ...; moves ascending, visits > 0
+ *   9 root value                         float 32, seen from the side to move
+ *  10 outcome                            int -1, 0, 1: final result seen from the side to move
+ *  11 weight                             float 32, at least 0
+ *
+ * A lane record and so the unit of commitment is a msgpack array of the
+ * samples of one whole game (never half a game).
+ *
+ * The decoder knows this schema and accepts nothing else: it allocates nothing,
+ * and no length from the wire is used before it is compared with what the game
+ * allows and with the bytes that are there (P8).
+ */
+
+#include <stdint.h>
+#include "common/base/error.h"
+#include "common/games/game.h"
+
+#define SAMPLE_SCHEMA 1u
+
+struct sample_id {
+        uint64_t slot;        /* worker slot */
+        uint64_t incarnation; /* of the worker process, never used twice */
+        uint64_t sequence;    /* from 0, contiguous within an incarnation */
+};
+
+struct sample_visit {
+        uint16_t move;
+        uint16_t visits; /* 1 .. 65535 */
+};
+
+struct sample {
+        struct sample_id id;
+        uint64_t generation;
+        float root_value;
+        float weight;
+        int8_t outcome;
+        uint16_t ply;
+        uint16_t n_visits;
+        unsigned char planes[GAME_MAX_PLANES_BYTES];
+        struct sample_visit visits[GAME_MAX_MOVES];
+};
+
+/* Largest encoded size of one sample of @g, in bytes: what a window slot must hold. */
+size_t sample_max_bytes(const struct game *g);
+
+/* Largest encoded size of one game's record. */
+size_t sample_record_max_bytes(const struct game *g);
+
+/*
+ * Encode the @n samples of one finished game into @buf of @size bytes.
+ *
+ * Return: 0 and the length; -ENOBUFS if @size is too small (never with sample_record_max_bytes()).
+ */
+must_check_ int sample_encode_record(const struct game *g, const struct sample *samples, size_t n,
+                                     unsigned char *buf, size_t size, size_t *ret_length);
+
+/*
+ * Decode and check one sample at the start of @bytes.  Everything is checked: types, lengths, ranges, rules
+ * text, planes' unused bits, moves ascending and below g->moves, finite numbers.
+ *
+ * Return: 0 with *ret filled and *ret_length set to the bytes used; -EBADMSG with a text that gives the
+ * field and the offset.
+ */
+must_check_ int sample_decode(const struct game *g, const unsigned char *bytes, size_t n, struct sample *ret,
+                              size_t *ret_length, struct error *e);
+
+/* Read a record's header: how many samples follow and where the first one starts. Return as sample_decode(). */
+must_check_ int sample_record_open(const struct game *g, const unsigned char *bytes, size_t n,
+                                   uint32_t *ret_n_samples, size_t *ret_offset, struct error *e);

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Replay window: a circular file of samples, preallocated and mapped.
+ *
+ *   writer: azpard alone        reader: the trainer (read-only mapping)
+ *
+ * Fixed-size slots (the largest sample of the game) rather than packed records:
+ * any sample is found by its number, the size in samples is exact, and a file
+ * that is allocated whole at start cannot meet a full disk (SIGBUS) later.
+ *
+ *   page 0   struct window_header
+ *   page 1.. n_slots slots, each
+ *
+ *      0        8         12       16            16 + length    slot_bytes
+ *      +--------+---------+--------+-------------+-------------+
+ *      | number | crc32c  | length | one sample, as in sample.h | unused
+ *      +--------+---------+--------+-------------+-------------+
+ *
+ * Samples are numbered from 0 for ever; number i lies in slot i % n_slots.  The
+ * checksum covers number, length and sample.  window_append() writes all samples of a
+ * game and then publishes them with one release store to header.tail: that is
+ * what makes a game appear as a whole, and what a recovery after SIGKILL relies on.
+ *
+ * A reader copies a slot and checks number and checksum of the copy, so it
+ * never sees a torn sample although the writer may be overtaking it.
+ *
+ * n_slots is window size + GAME_MAX_PLIES: a game being written overwrites
+ * only slots that have left the window already.
+ */
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include "common/base/error.h"
+#include "common/exchange/sample.h"
+
+#define WINDOW_MAGIC   UINT64_C(0x31646e77727a61) /* "azrwnd1" */
+#define WINDOW_VERSION 1u
+#define WINDOW_HEADER_BYTES 4096
+
+struct window_header {
+        /* set when the file is made, constant afterwards */
+        uint64_t magic;
+        uint32_t version;
+        uint32_t slot_bytes;
+        uint64_t n_slots;
+        char rules[GAME_RULES_MAX];
+        uint32_t constant_crc; /* crc32c of the fields above */
+        uint32_t unused;
+
+        /* written by azpard alone */
+        _Alignas(64) _Atomic uint64_t tail;             /* samples ever appended */
+        _Atomic uint64_t first;                          /* samples below this number were never in this file */
+        _Atomic uint64_t next_incarnation;               /* given to the next worker process */
+};
+
+struct window; /* private handle of either side */
+
+enum {
+        WINDOW_E_SUCCESS_,
+        WINDOW_E_GONE, /* that number has left the window, or its slot is damaged (after a power cut) */
+};
+
+/*
+ * window_open() - open or make the window file for writing (azpard)
+ *
+ * Missing: makes it, with room for @n_samples, all blocks allocated (-ENOSPC says how much is needed).
+ * Present: checks header and every slot; slots that do not check out after a power cut are left out of the
+ * window (a damaged end shortens it, damaged ones inside are counted).  Another size: rewritten with the newest samples that
+ * fit, atomically.  Another game, version or a damaged header: -EINVAL, -EPROTO or -EBADMSG with a text that says
+ * what to do; the file is not touched.
+ */
+must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
+                            struct window **ret, struct error *e);
+
+/* Map the file behind an inherited descriptor read-only (trainer). Checks the header as window_open() does. */
+must_check_ int window_map(int fd, const struct game *g, struct window **ret, struct error *e);
+
+void window_free(struct window *w);
+DEFINE_CLEANUP(struct window *, window_free)
+
+/* The descriptor, to be inherited by the trainer; owned by the window. */
+int window_fd(const struct window *w);
+
+/* First number in the window, number after the last one (acquire), and size in samples. */
+uint64_t window_first(const struct window *w);
+uint64_t window_tail(const struct window *w);
+uint64_t window_capacity(const struct window *w);
+
+/* Slots found damaged by window_open(). */
+uint64_t window_n_damaged(const struct window *w);
+
+/* An encoded sample in the caller's memory. */
+struct window_item {
+        const unsigned char *bytes;
+        uint32_t n_bytes;
+};
+
+/* Append the @n samples of one game (n <= GAME_MAX_PLIES), then publish them all at once (azpard). */
+void window_append(struct window *w, const struct window_item *items, size_t n);
+
+/*
+ * Copy sample @number out and decode it.
+ * Return: 0, WINDOW_E_GONE.
+ */
+must_check_ int window_read(const struct window *w, uint64_t number, struct sample *ret);
+
+/*
+ * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in the window: lets azpard
+ * recognise what a predecessor appended but did not release in the lane. ret[i].incarnation is 0 where there is none.
+ */
+void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
+
+/* A number that no worker process had before, durable before it is returned (azpard). Return: 0 or negative errno. */
+must_check_ int window_new_incarnation(struct window *w, uint64_t *ret);
+
+/*
+ * Make everything appended so far durable and wait for it (azpard, at stop). While running, azpard gives
+ * window_fd() to io_uring for an fdatasync instead, which covers the mapping's dirty pages as well; the order
+ * in which slots and header reach the disk does not matter, since window_open() checks every slot.
+ * Return: 0 or a negative errno (EIO, ENOSPC).
+ */
+must_check_ int window_sync(struct window *w);
