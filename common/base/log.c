@@ -12,7 +12,8 @@ static const char *program_name = "azpar";
 static enum log_level highest_level = LOG_LEVEL_INFO;
 static bool to_journal;
 
-/* JOURNAL_STREAM=DEVICE:INODE names the socket that systemd connected; stderr may have been redirected since. */
+/* JOURNAL_STREAM=DEVICE:INODE names the socket that systemd connected; stderr may have been redirected since.
+ */
 static bool stderr_is_journal(void) {
         const char *stream = getenv("JOURNAL_STREAM");
         unsigned long long device, inode;
