@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The control socket: azparctl and whoever else speaks its protocol ask azpard.
+ *
+ * A Unix stream socket, mode 0660.  One JSON object per line in both directions:
+ *
+ *   {"command":"status"}              {"ok":true,"protocol":1,...}
+ *   {"command":"version"}             {"ok":true,"protocol":1,"version":"..."}
+ *   {"command":"workers","count":3}   {"ok":true}
+ *   {"command":"pause"}, "resume"     {"ok":true}
+ *   {"command":"checkpoint"}          {"ok":true,"step":N}, once it is written
+ *   {"command":"stop"}                {"ok":true}; the connection closes when azpard is gone
+ *   anything else                     {"ok":false,"error":"text","code":"EINVAL"}
+ *
+ * Requests of one client are answered in their order.  Whoever can open the
+ * socket may look; only root and azpard's own user may change (SO_PEERCRED).
+ */
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+#include "common/base/error.h"
+
+#define CONTROL_PROTOCOL    1
+#define CONTROL_VERSION     "0.1.0"
+#define CONTROL_MAX_CLIENTS 16
+#define CONTROL_REQUEST_MAX 4096               /* bytes of a request with its newline */
+#define CONTROL_OUTPUT_MAX  (1u << 20)         /* bytes that wait for a client that does not read */
+#define CONTROL_IDLE_US     UINT64_C(30000000) /* a client that neither asks nor reads for that long is dropped \
+                                                */
+
+struct control;
+
+/* What azpard does for a client.  Those that return int give 0 or a negative errno with a text. */
+struct control_ops {
+        /* The status, new and owned by the caller; NULL: out of memory. */
+        cJSON *(*status)(void *userdata);
+        /* Run @n workers; more than there are slots is refused. */
+        int (*set_workers)(void *userdata, unsigned n, struct error *e);
+        int (*set_paused)(void *userdata, bool paused, struct error *e);
+        /* Ask the trainer for a checkpoint; @ret_request names the request to checkpoint_done(). */
+        int (*checkpoint)(void *userdata, uint64_t *ret_request, struct error *e);
+        /* 1: written, at @ret_step; 0: not yet; negative errno: failed. */
+        int (*checkpoint_done)(void *userdata, uint64_t request, uint64_t *ret_step);
+        /* Begin to stop; returns at once. */
+        int (*stop)(void *userdata, struct error *e);
+};
+
+/*
+ * control_new() - listen on @socket_path
+ * @event:      the loop that serves it; must outlive @ret
+ * @ops:        kept, not copied
+ *
+ * A socket file on which nobody listens is replaced; one on which somebody listens is -EADDRINUSE.
+ *
+ * Return: 0 or a negative errno with a text that names the path.
+ */
+must_check_ int control_new(sd_event *event, const char *socket_path, const struct control_ops *ops,
+                            void *userdata, struct control **ret, struct error *e);
+
+/* To be called when the trainer's state may have changed: answers the clients that wait for a checkpoint. */
+void control_poll(struct control *c);
+
+/* Closes all connections and removes the socket file; NULL is fine. */
+void control_free(struct control *c);
+DEFINE_CLEANUP(struct control *, control_free)
