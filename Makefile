@@ -203,7 +203,13 @@ bench-built: all $(addprefix $(B)/tests/bench/,$(benches))
 .PHONY: demo
 demo: deps
 	$(Q)$(MAKE) all
-	@tests/demo $(B)
+	@tests/demo/demo.sh $(B)
+
+## demo-short: the same for one minute; fails unless the network got stronger
+.PHONY: demo-short
+demo-short: deps
+	$(Q)$(MAKE) all
+	@tests/demo/check.sh $(B)
 
 ## clean: remove build/
 .PHONY: clean
