@@ -21,18 +21,16 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <systemd/sd-event.h>
 #include "common/base/error.h"
 
-#define CONTROL_PROTOCOL    1
-#define CONTROL_VERSION     "0.1.0"
-#define CONTROL_MAX_CLIENTS 16
-#define CONTROL_REQUEST_MAX 4096               /* bytes of a request with its newline */
-#define CONTROL_OUTPUT_MAX  (1u << 20)         /* bytes that wait for a client that does not read */
-#define CONTROL_IDLE_US     UINT64_C(30000000) /* a client that neither asks nor reads for that long is dropped \
-                                                */
-
+struct sd_event; /* so that azparctl takes the constants without libsystemd */
 struct control;
+
+#define CONTROL_PROTOCOL    1
+#define CONTROL_MAX_CLIENTS 16
+#define CONTROL_REQUEST_MAX 4096       /* bytes of a request with its newline */
+#define CONTROL_OUTPUT_MAX  (1u << 20) /* bytes of an answer with its newline */
+#define CONTROL_IDLE_US     30000000   /* a client that neither asks nor reads for that long is dropped */
 
 /* What azpard does for a client.  Those that return int give 0 or a negative errno with a text. */
 struct control_ops {
@@ -58,7 +56,7 @@ struct control_ops {
  *
  * Return: 0 or a negative errno with a text that names the path.
  */
-must_check_ int control_new(sd_event *event, const char *socket_path, const struct control_ops *ops,
+must_check_ int control_new(struct sd_event *event, const char *socket_path, const struct control_ops *ops,
                             void *userdata, struct control **ret, struct error *e);
 
 /* To be called when the trainer's state may have changed: answers the clients that wait for a checkpoint. */
