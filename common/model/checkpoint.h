@@ -41,10 +41,13 @@ must_check_ int checkpoint_newest(int state_fd, const struct network *want, stru
 
 /*
  * checkpoint_write() - write a checkpoint durably and atomically
+ * @c:          step at most 9999999999, other counters below 2^53
  * @optimizer:  bytes of optimizer.bin
+ *
+ * One of the same step is replaced.
  */
 must_check_ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *const *tensors,
                                  const void *optimizer, size_t n_optimizer_bytes, struct error *e);
 
-/* Remove all but the newest @keep, and leftovers of unfinished ones. */
+/* Remove all but the newest @keep (at least 1), and leftovers of unfinished ones. */
 must_check_ int checkpoint_prune(int state_fd, uint64_t keep, struct error *e);

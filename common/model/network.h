@@ -17,6 +17,7 @@
  * res_block_0.conv1.weight, res_block_0.bn1.weight, ..., policy_fc.bias, ...
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/base/error.h"
 #include "common/games/game.h"
@@ -46,3 +47,6 @@ void network_init(struct network *n, const struct game *g, uint32_t filters, uin
 
 /* All tensors in their fixed order. @ret has NETWORK_MAX_TENSORS. Return: how many. */
 size_t network_tensors(const struct network *n, struct network_tensor *ret);
+
+/* The same rules, board and size: weights of one fit the other. */
+bool network_equal(const struct network *a, const struct network *b);

@@ -52,10 +52,16 @@ const char *safetensors_metadata(const struct safetensors *s, const char *key);
  * @want:       expected network; NULL: any (then *ret_info tells)
  * @ret_tensors: NETWORK_MAX_TENSORS pointers in network_tensors() order, into the mapping that *ret owns; may be NULL.
  *              All values are checked to be finite, and running variances to be at least 0.
+ *
+ * Return: 0; -EINVAL: not a regular file, or a model of another network; -EBADMSG and others as safetensors_open();
+ * each with a text that names the file.
  */
 must_check_ int model_open(int dir_fd, const char *path, const struct network *want, struct safetensors **ret,
                            struct model_info *ret_info, const float **ret_tensors, struct error *e);
 
-/* Write a model file atomically and durably. @tensors in network_tensors() order. */
+/*
+ * Write a model file atomically and durably. @tensors in network_tensors() order.
+ * Return: 0; -EDOM: a value that model_open() would refuse (training diverged), nothing is written; what file_replace() returns.
+ */
 must_check_ int model_write(int dir_fd, const char *path, const struct model_info *info, const float *const *tensors,
                             struct error *e);
