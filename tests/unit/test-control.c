@@ -1,0 +1,636 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control socket against a fake azpard: protocol, limits, rights, rude
+ * clients.  One thread plays both sides: a client writes, the loop is turned
+ * until nothing is left to do, the client reads what is there.  The module is
+ * included and not linked, so that a test can make a client's time be over.
+ */
+#include "daemon/control.c"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/resource.h>
+#include <cmocka.h>
+
+#define NOBODY 65534
+
+static char folder[] = "/tmp/azpar-test-control-XXXXXX";
+static char path[64];
+
+/* --- the fake azpard --- */
+
+static struct fake {
+        unsigned workers, n_status, n_stopped;
+        int paused;
+        size_t padding;      /* bytes that make the status long */
+        int checkpoint_done; /* what checkpoint_done() gives */
+        int fail;            /* what the others give */
+} fake;
+
+static cJSON *fake_status(void *userdata) {
+        struct fake *f = userdata;
+        cJSON *s = cJSON_CreateObject();
+        char *padding = calloc(1, f->padding + 1);
+
+        memset(padding, 'x', f->padding);
+        f->n_status++;
+        cJSON_AddTrueToObject(s, "ok");
+        cJSON_AddNumberToObject(s, "n", f->n_status);
+        cJSON_AddStringToObject(s, "padding", padding);
+        free(padding);
+        return s;
+}
+
+static int fake_set_workers(void *userdata, unsigned n, struct error *e) {
+        struct fake *f = userdata;
+
+        if (n > 8)
+                return error_set(e, -ERANGE, "%u workers are more than 8 slots", n);
+        f->workers = n;
+        return 0;
+}
+
+static int fake_set_paused(void *userdata, bool paused, struct error *e) {
+        struct fake *f = userdata;
+
+        (void) e;
+        f->paused = paused;
+        return 0;
+}
+
+static int fake_checkpoint(void *userdata, uint64_t *ret_request, struct error *e) {
+        struct fake *f = userdata;
+
+        *ret_request = 77;
+        return f->fail ? error_set(e, f->fail, "there is no trainer") : 0;
+}
+
+static int fake_checkpoint_done(void *userdata, uint64_t request, uint64_t *ret_step) {
+        struct fake *f = userdata;
+
+        assert_int_equal(request, 77);
+        *ret_step = 1234;
+        return f->checkpoint_done;
+}
+
+static int fake_stop(void *userdata, struct error *e) {
+        struct fake *f = userdata;
+
+        (void) e;
+        f->n_stopped++;
+        return 0;
+}
+
+static const struct control_ops fake_ops = { fake_status,     fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint, fake_checkpoint_done, fake_stop };
+
+struct house {
+        sd_event *event;
+        struct control *control;
+};
+
+static int open_house(void **state) {
+        struct house *h = calloc(1, sizeof(*h));
+        struct error e = ERROR_INIT;
+
+        fake = (struct fake){ .paused = -1 };
+        if (sd_event_new(&h->event) < 0 ||
+            control_new(h->event, path, &fake_ops, &fake, &h->control, &e) < 0) {
+                print_error("%s\n", e.text);
+                return -1;
+        }
+        *state = h;
+        return 0;
+}
+
+static int close_house(void **state) {
+        struct house *h = *state;
+
+        control_free(h->control);
+        sd_event_unref(h->event);
+        free(h);
+        return access(path, F_OK) == 0 ? -1 : 0; /* the socket file is gone */
+}
+
+/* --- a client --- */
+
+static void turn(struct house *h) {
+        while (sd_event_run(h->event, 0) > 0)
+                ;
+}
+
+static int dial(void) {
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+        assert_true(fd >= 0);
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+        assert_int_equal(connect(fd, (struct sockaddr *) &a, sizeof(a)), 0);
+        return fd;
+}
+
+/* All that there is to read; NULL: the other side has closed. */
+static char *hear(int fd) {
+        static char heard[1 << 16];
+        ssize_t n = recv(fd, heard, sizeof(heard) - 1, 0);
+
+        if (n < 0 && errno == EAGAIN)
+                n = 0;
+        else if (n <= 0)
+                return NULL;
+        heard[n] = 0;
+        return heard;
+}
+
+static char *say(struct house *h, int fd, const char *text) {
+        assert_int_equal(send(fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+        turn(h);
+        return hear(fd);
+}
+
+static size_t n_clients(const struct house *h) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++)
+                n += h->control->clients[i] != NULL;
+        return n;
+}
+
+/* --- tests --- */
+
+static void test_commands(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        assert_string_equal(say(h, fd, "{\"command\":\"status\"}\n"),
+                            "{\"ok\":true,\"n\":1,\"padding\":\"\"}\n");
+        assert_string_equal(say(h, fd, "{\"command\":\"version\"}\n"),
+                            "{\"ok\":true,\"protocol\":1,\"version\":\"" AZPAR_VERSION "\"}\n");
+        assert_string_equal(say(h, fd, " { \"count\" : 3 , \"command\" : \"workers\" } \n"),
+                            "{\"ok\":true}\n");
+        assert_int_equal(fake.workers, 3);
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(say(h, fd, "{\"command\":\"resume\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.paused, 0);
+        assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.n_stopped, 1);
+        assert_int_equal(n_clients(h), 1); /* its end is the second answer */
+        control_free(TAKE_PTR(h->control));
+        assert_null(hear(fd));
+}
+
+static void test_errors(void **state) {
+        static const struct {
+                const char *request, *error;
+        } rows[] = {
+                { "\n", "the request is not a JSON object" },
+                { "garbage\n", "the request is not a JSON object" },
+                { "[1,2]\n", "the request is not a JSON object" },
+                { "{\"command\":\"status\"\n", "the request is not a JSON object" },
+                { "{\"command\":\"status\"}}\n", "the request is not a JSON object" },
+                { "{}\n", "the request lacks the key 'command'" },
+                { "{\"command\":1}\n", "key 'command' must be a string" },
+                { "{\"command\":\"dance\"}\n", "unknown command 'dance'" },
+                { "{\"command\":\"\xff\x1b[2J\"}\n", "unknown command '??[2J'" },
+                { "{\"command\":\"0123456789012345678901234567890123456789xyz\"}\n",
+                  "unknown command '0123456789012345678901234567890123456789...'" },
+                { "{\"Command\":\"status\"}\n", "unknown key 'Command' in the request" },
+                { "{\"command\":\"status\",\"command\":\"stop\"}\n",
+                  "key 'command' stands twice in the request" },
+                { "{\"command\":\"status\",\"colour\":1}\n", "unknown key 'colour' in the request" },
+                { "{\"command\":\"status\",\"count\":1}\n", "command 'status' takes no 'count'" },
+                { "{\"command\":\"workers\"}\n", "command 'workers' needs \\\"count\\\"" },
+                { "{\"command\":\"workers\",\"count\":1,\"count\":2}\n",
+                  "key 'count' stands twice in the request" },
+                { "{\"command\":\"workers\",\"count\":-1}\n",
+                  "key 'count' must be a whole number from 0 on" },
+                { "{\"command\":\"workers\",\"count\":1.5}\n",
+                  "key 'count' must be a whole number from 0 on" },
+                { "{\"command\":\"workers\",\"count\":1e300}\n",
+                  "key 'count' must be a whole number from 0 on" },
+                { "{\"command\":\"workers\",\"count\":\"1\"}\n",
+                  "key 'count' must be a whole number from 0 on" },
+        };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
+                char expected[256];
+
+                (void) snprintf(expected, sizeof(expected),
+                                "{\"ok\":false,\"error\":\"%s\",\"code\":\"EINVAL\"}\n", rows[i].error);
+                assert_string_equal(say(h, fd, rows[i].request), expected);
+        }
+        assert_string_equal(
+                say(h, fd, "{\"command\":\"workers\",\"count\":9}\n"),
+                "{\"ok\":false,\"error\":\"9 workers are more than 8 slots\",\"code\":\"ERANGE\"}\n");
+        assert_int_equal(fake.workers, 0);
+        assert_int_equal(fake.n_status, 0);
+        assert_int_equal(fake.n_stopped, 0);
+        /* After all that, the same connection is still good. */
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+}
+
+static void test_nul_byte(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        static const char request[] = "{\"command\":\"stop\"}\0{\n";
+
+        assert_int_equal(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL), sizeof(request) - 1);
+        turn(h);
+        assert_non_null(strstr(hear(fd), "NUL byte"));
+        assert_int_equal(fake.n_stopped, 0);
+}
+
+static void test_deep_nesting(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        char request[CONTROL_REQUEST_MAX];
+
+        memset(request, '[', sizeof(request));
+        memcpy(request, "{\"a\":", 5);
+        request[sizeof(request) - 2] = '\n';
+        request[sizeof(request) - 1] = 0;
+        assert_non_null(strstr(say(h, fd, request), "not a JSON object"));
+}
+
+/* A request in pieces; several in one piece, answered in their order. */
+static void test_pieces(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        const char *request = "{\"command\":\"pause\"}\n";
+
+        for (const char *p = request; p[1]; p++) {
+                char piece[2] = { *p, 0 };
+
+                assert_string_equal(say(h, fd, piece), "");
+        }
+        assert_int_equal(fake.paused, -1);
+        assert_string_equal(say(h, fd, "\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(
+                say(h, fd, "{\"command\":\"status\"}\n{\"command\":\"resume\"}\n{\"command\":\"status\"}\n{"),
+                "{\"ok\":true,\"n\":1,\"padding\":\"\"}\n{\"ok\":true}\n{\"ok\":true,\"n\":2,\"padding\":"
+                "\"\"}\n");
+        assert_int_equal(fake.paused, 0);
+}
+
+/* One wake-up serves one request of a client, however many it has sent. */
+static void test_fairness(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int greedy = dial(), modest = -1;
+
+        for (unsigned i = 0; i < 100; i++)
+                assert_int_equal(send(greedy, "{\"command\":\"status\"}\n", 21, 0), 21);
+        assert_int_equal(sd_event_run(h->event, 0), 1); /* accepts */
+        modest = dial();
+        assert_int_equal(send(modest, "{\"command\":\"pause\"}\n", 20, 0), 20);
+        while (fake.paused < 0)
+                assert_int_equal(sd_event_run(h->event, 0), 1);
+        assert_in_range(fake.n_status, 0, 10);
+        turn(h);
+        assert_int_equal(fake.n_status, 100);
+}
+
+static void test_longest_request(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        char request[CONTROL_REQUEST_MAX + 1];
+
+        memset(request, ' ', sizeof(request));
+        memcpy(request, "{\"command\":\"pause\"}", 19);
+        request[CONTROL_REQUEST_MAX - 1] = '\n';
+        request[CONTROL_REQUEST_MAX] = 0;
+        assert_string_equal(say(h, fd, request), "{\"ok\":true}\n"); /* just fits */
+        request[CONTROL_REQUEST_MAX - 1] = ' ';
+        assert_string_equal(
+                say(h, fd, request),
+                "{\"ok\":false,\"error\":\"the request is longer than 4096 bytes\",\"code\":\"EMSGSIZE\"}\n");
+        assert_null(hear(fd));
+        assert_int_equal(n_clients(h), 0);
+}
+
+static void test_too_many_clients(void **state) {
+        struct house *h = *state;
+        int fds[CONTROL_MAX_CLIENTS + 5];
+
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+                fds[i] = dial();
+                turn(h);
+        }
+        assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
+        for (size_t i = CONTROL_MAX_CLIENTS; i < N_ELEMENTS(fds); i++) {
+                assert_non_null(strstr(hear(fds[i]), "\"code\":\"EBUSY\""));
+                assert_null(hear(fds[i]));
+                (void) close(fds[i]);
+        }
+        /* One goes, another finds its place. */
+        (void) close(fds[0]);
+        turn(h);
+        fds[0] = dial();
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+                assert_non_null(strstr(say(h, fds[i], "{\"command\":\"status\"}\n"), "\"ok\":true"));
+                (void) close(fds[i]);
+        }
+        turn(h);
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* A client that never reads is not read from either, and holds up nobody. */
+static void test_deaf_client(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int deaf = dial(), other = dial();
+        size_t n = 0, n_asked = 200;
+        unsigned n_served;
+        char *heard;
+
+        fake.padding = 30000;
+        for (size_t i = 0; i < n_asked; i++)
+                assert_int_equal(send(deaf, "{\"command\":\"status\"}\n", 21, 0), 21);
+        turn(h);
+        n_served = fake.n_status;
+        assert_in_range(n_served, 1, n_asked - 1); /* it stopped where the socket was full */
+        fake.padding = 0;
+        assert_non_null(strstr(say(h, other, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        /* When it reads at last, it gets every answer whole. */
+        for (turn(h); *(heard = hear(deaf)); turn(h))
+                for (; *heard; heard++)
+                        n += *heard == '\n';
+        assert_int_equal(n, n_asked);
+        assert_int_equal(fake.n_status, n_asked + 1);
+}
+
+static void test_idle_client(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial(), stopper = -1;
+
+        turn(h);
+        assert_int_equal(n_clients(h), 1);
+        assert_true(sd_event_source_set_time_relative(h->control->clients[0]->timer, 0) >= 0);
+        assert_int_equal(sd_event_run(h->event, UINT64_MAX), 1);
+        assert_null(hear(fd));
+        assert_int_equal(n_clients(h), 0);
+        /* Who waits for the end is not idle. */
+        stopper = dial();
+        assert_string_equal(say(h, stopper, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
+        assert_true(sd_event_source_set_time_relative(h->control->clients[0]->timer, 0) >= 0);
+        assert_int_equal(sd_event_run(h->event, 1000), 0);
+        assert_int_equal(n_clients(h), 1);
+}
+
+/* A request that trickles in has 30 s in all, not 30 s for each byte. */
+static void test_trickling_client(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        uint64_t first, then;
+
+        assert_string_equal(say(h, fd, "{"), "");
+        assert_true(sd_event_source_get_time(h->control->clients[0]->timer, &first) >= 0);
+        for (unsigned i = 0; i < 5; i++) {
+                assert_string_equal(say(h, fd, " "), "");
+                assert_true(sd_event_source_get_time(h->control->clients[0]->timer, &then) >= 0);
+                assert_int_equal(then, first);
+        }
+        assert_non_null(strstr(say(h, fd, "}\n"), "lacks"));
+        assert_true(sd_event_source_get_time(h->control->clients[0]->timer, &then) >= 0);
+        assert_true(then > first);
+}
+
+static void test_checkpoint(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int a = dial(), b = dial(), gone = dial();
+
+        assert_string_equal(say(h, a, "{\"command\":\"checkpoint\"}\n{\"command\":\"pause\"}\n"), "");
+        assert_string_equal(say(h, b, "{\"command\":\"checkpoint\"}\n"), "");
+        assert_string_equal(say(h, gone, "{\"command\":\"checkpoint\"}\n"), "");
+        assert_int_equal(n_clients(h), 3);
+        fd_closep(&gone);
+        gone = -1;
+        turn(h);
+        assert_int_equal(n_clients(h), 2);
+        control_poll(h->control);
+        assert_string_equal(hear(a), "");
+        assert_int_equal(fake.paused, -1); /* answers keep the order of the requests */
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        turn(h);
+        assert_string_equal(hear(a), "{\"ok\":true,\"step\":1234}\n{\"ok\":true}\n");
+        assert_string_equal(hear(b), "{\"ok\":true,\"step\":1234}\n");
+        assert_int_equal(fake.paused, 1);
+        /* Done at once. */
+        assert_string_equal(say(h, a, "{\"command\":\"checkpoint\"}\n"), "{\"ok\":true,\"step\":1234}\n");
+        fake.checkpoint_done = -EIO;
+        assert_non_null(strstr(say(h, a, "{\"command\":\"checkpoint\"}\n"), "\"code\":\"EIO\""));
+        fake.fail = -ESRCH;
+        assert_string_equal(say(h, a, "{\"command\":\"checkpoint\"}\n"),
+                            "{\"ok\":false,\"error\":\"there is no trainer\",\"code\":\"ESRCH\"}\n");
+}
+
+static void test_checkpoint_never_written(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        assert_string_equal(say(h, fd, "{\"command\":\"checkpoint\"}\n"), "");
+        assert_true(sd_event_source_set_time_relative(h->control->clients[0]->timer, 0) >= 0);
+        assert_int_equal(sd_event_run(h->event, UINT64_MAX), 1);
+        assert_non_null(strstr(hear(fd), "\"code\":\"ETIMEDOUT\""));
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+}
+
+/* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
+static void test_half_closed(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial(), later = dial();
+
+        assert_int_equal(send(fd, "{\"command\":\"pause\"}\n{\"comm", 26, 0), 26);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        assert_int_equal(send(later, "{\"command\":\"checkpoint\"}\n", 25, 0), 25);
+        assert_int_equal(shutdown(later, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(fd), "{\"ok\":true}\n");
+        assert_null(hear(fd));
+        assert_int_equal(n_clients(h), 1);
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        turn(h);
+        assert_non_null(strstr(hear(later), "1234"));
+        assert_null(hear(later));
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* Who has gone without waiting for the answer has still asked. */
+static void test_gone(void **state) {
+        struct house *h = *state;
+        int fd = dial();
+
+        assert_int_equal(send(fd, "{\"command\":\"pause\"}\n", 20, 0), 20);
+        (void) close(fd);
+        turn(h);
+        assert_int_equal(fake.paused, 1);
+        assert_int_equal(n_clients(h), 0);
+}
+
+static void test_strangers(void **state) {
+        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"", "\"resume\"",
+                                               "\"checkpoint\"", "\"stop\"" };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = -1;
+
+        if (geteuid() != 0)
+                skip();
+        assert_int_equal(chmod(path, 0666), 0);
+        assert_int_equal(seteuid(NOBODY), 0);
+        fd = dial(); /* the kernel notes the user id here */
+        assert_int_equal(seteuid(0), 0);
+        for (size_t i = 0; i < N_ELEMENTS(changes); i++) {
+                char request[64];
+
+                (void) snprintf(request, sizeof(request), "{\"command\":%s}\n", changes[i]);
+                assert_non_null(strstr(say(h, fd, request),
+                                       "you are user id 65534, which may only look\",\"code\":\"EPERM\""));
+        }
+        assert_int_equal(fake.workers, 0);
+        assert_int_equal(fake.paused, -1);
+        assert_int_equal(fake.n_stopped, 0);
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        /* azpard's own user may, also when that is not root. */
+        assert_int_equal(seteuid(NOBODY), 0);
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(seteuid(0), 0);
+        assert_int_equal(fake.paused, 1);
+}
+
+/* Out of descriptors: the connection waits, the loop does not spin. */
+static void test_no_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        struct rlimit before, none;
+
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+        none = (struct rlimit){ .rlim_cur = 3, .rlim_max = before.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        turn(h); /* would not return if the loop were woken again and again */
+        assert_int_equal(n_clients(h), 0);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_true(sd_event_source_set_time_relative(h->control->retry, 0) >= 0);
+        while (n_clients(h) == 0)
+                assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+}
+
+static void test_socket_file(void **state) {
+        struct house *h = *state;
+        struct control *second = NULL;
+        struct error e = ERROR_INIT;
+        struct stat st;
+        char file[160], text[256];
+        int fd;
+
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0660);
+        /* Somebody listens. */
+        assert_int_equal(control_new(h->event, path, &fake_ops, &fake, &second, &e), -EADDRINUSE);
+        (void) snprintf(text, sizeof(text), "somebody answers on control socket '%s' already", path);
+        assert_string_equal(e.text, text);
+        assert_int_equal(access(path, F_OK), 0);
+        assert_null(second);
+        /* A file that is no socket stays where it is. */
+        (void) snprintf(file, sizeof(file), "%s/file", folder);
+        fd = open(file, O_CREAT | O_WRONLY, 0600);
+        assert_true(fd >= 0);
+        (void) close(fd);
+        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -EEXIST);
+        assert_non_null(strstr(e.text, "is no socket"));
+        assert_int_equal(unlink(file), 0);
+        /* No such directory. */
+        (void) snprintf(file, sizeof(file), "%s/none/socket", folder);
+        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -ENOENT);
+        assert_non_null(strstr(e.text, file));
+}
+
+/* What a killed azpard left behind is replaced. */
+static void test_stale_socket(void **state) {
+        struct house *h = *state;
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        struct control *c = NULL;
+        struct error e = ERROR_INIT;
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s/stale", folder);
+        assert_int_equal(bind(fd, (struct sockaddr *) &a, sizeof(a)), 0);
+        (void) close(fd);
+        assert_int_equal(access(a.sun_path, F_OK), 0);
+        assert_int_equal(control_new(h->event, a.sun_path, &fake_ops, &fake, &c, &e), 0);
+        control_free(c);
+        assert_int_equal(access(a.sun_path, F_OK), -1);
+}
+
+/* sockaddr_un has room for 107 bytes; state directories may lie deeper. */
+static void test_long_path(void **state) {
+        struct house *h = *state;
+        cleanup_(unix_address_deinit) struct unix_address a = UNIX_ADDRESS_NULL;
+        cleanup_(fd_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        struct control *c = NULL;
+        struct error e = ERROR_INIT;
+        char deep[256], too_long[400];
+
+        (void) snprintf(deep, sizeof(deep), "%s/%0150d", folder, 1);
+        assert_int_equal(mkdir(deep, 0700), 0);
+        (void) strcat(deep, "/control.sock");
+        assert_int_equal(control_new(h->event, deep, &fake_ops, &fake, &c, &e), 0);
+        assert_int_equal(access(deep, F_OK), 0);
+        assert_int_equal(unix_address_init(&a, deep, &e), 0);
+        assert_int_equal(connect(fd, (struct sockaddr *) &a.sun, a.n_bytes), 0);
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        control_free(c);
+        assert_int_equal(access(deep, F_OK), -1);
+        *strrchr(deep, '/') = 0;
+        assert_int_equal(rmdir(deep), 0);
+        (void) snprintf(too_long, sizeof(too_long), "%s/%0200d", folder, 1);
+        assert_int_equal(control_new(h->event, too_long, &fake_ops, &fake, &c, &e), -ENAMETOOLONG);
+        assert_non_null(strstr(e.text, "too long"));
+        assert_int_equal(control_new(h->event, "", &fake_ops, &fake, &c, &e), -EINVAL);
+}
+
+static int make_folder(void **state) {
+        (void) state;
+        log_open("test-control", LOG_LEVEL_ERROR);
+        if (!mkdtemp(folder) || chmod(folder, 0755) < 0)
+                return -1;
+        (void) snprintf(path, sizeof(path), "%s/control.sock", folder);
+        return 0;
+}
+
+static int remove_folder(void **state) {
+        (void) state;
+        return rmdir(folder); /* fails if anything was left in it */
+}
+
+int main(void) {
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_house, close_house)
+        const struct CMUnitTest tests[] = {
+                TEST(test_commands),
+                TEST(test_errors),
+                TEST(test_nul_byte),
+                TEST(test_deep_nesting),
+                TEST(test_pieces),
+                TEST(test_fairness),
+                TEST(test_longest_request),
+                TEST(test_too_many_clients),
+                TEST(test_deaf_client),
+                TEST(test_idle_client),
+                TEST(test_trickling_client),
+                TEST(test_checkpoint),
+                TEST(test_checkpoint_never_written),
+                TEST(test_half_closed),
+                TEST(test_gone),
+                TEST(test_strangers),
+                TEST(test_no_descriptors),
+                TEST(test_socket_file),
+                TEST(test_stale_socket),
+                TEST(test_long_path),
+        };
+
+        return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
