@@ -50,9 +50,10 @@ az_san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-
 az_san_tsan := -fsanitize=thread -fno-omit-frame-pointer
 az_san      := $(az_san_$(VARIANT))
 
-# libtorch's headers are foreign: -isystem, so that our warnings do not apply to them.
+# libtorch's headers are foreign: -isystem, so that our warnings do not apply to them.  (-isystem /usr/include would hide
+# stdlib.h from libstdc++'s #include_next.)
 torch_inc   := $(or $(TORCH),/usr)/include
-torch_flags := -isystem $(torch_inc) -isystem $(torch_inc)/torch/csrc/api/include
+torch_flags := $(if $(TORCH),-isystem $(torch_inc)) -isystem $(torch_inc)/torch/csrc/api/include
 torch_libs   = $(if $(TORCH),-L$(TORCH)/lib -Wl$(,)-rpath$(,)$(TORCH)/lib) -Wl,--no-as-needed -ltorch -ltorch_cpu \
 	$(if $(wildcard $(TORCH)/lib/libtorch_cuda.so),-ltorch_cuda) -Wl,--as-needed -lc10
 , := ,
