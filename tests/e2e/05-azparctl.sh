@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# azparctl by itself: command line, help, and what it says where no azpard is.
+. tests/e2e/lib.sh
+
+ctl=$programs/azparctl
+usage() { # PATTERN ARGUMENT...
+        local pattern=$1 result=0
+        shift
+        "$ctl" "$@" >"$tmp/out" 2>&1 || result=$?
+        [ "$result" = 2 ] || fail "azparctl $*: exit status $result, 2 expected"
+        grep -qE -- "$pattern" "$tmp/out" || fail "azparctl $*: '$(cat "$tmp/out")'"
+}
+
+usage "a command is missing"
+usage "unknown command 'dance'" dance
+usage "unrecognized option '--colour'" --colour status
+usage "exclude each other" --state /x --socket /y status
+usage "exclude each other" --instance x --socket /y status
+usage "no name of an instance" --instance a/b status
+usage "needs N" workers
+usage "'y' is too much" status y
+usage "'4' is too much" workers 3 4
+usage "not a number of seconds" --interval 0 watch
+usage "not a number of seconds" --interval 1x watch
+
+refused "'x3' is not a number of workers" "$ctl" --state "$tmp" workers x3
+refused "'-3' is not a number of workers" "$ctl" --state "$tmp" workers -- -3
+for command in status watch "workers 1" pause resume checkpoint stop version; do
+        # shellcheck disable=SC2086
+        refused "^azparctl: no azpard answers on '$tmp/control.sock': No such file or directory; is it running\?$" \
+                "$ctl" --state "$tmp" $command
+done
+refused "no azpard answers on '/run/azpar/e2e-none.sock'" "$ctl" --instance e2e-none status
+touch "$tmp/file"
+refused "no azpard answers on '$tmp/file': Connection refused" "$ctl" --socket "$tmp/file" status
+
+"$ctl" --help >"$tmp/help"
+for word in status watch workers pause resume checkpoint stop version --state --socket --instance --interval --json; do
+        grep -q -- " $word" "$tmp/help" || fail "--help does not know $word"
+        grep -q -- "${word#--}" man/azparctl.1 || fail "azparctl.1 does not know $word"
+done
+[ "$("$ctl" --version)" = "azparctl $(sed -n 's/#define AZPAR_VERSION "\(.*\)"/\1/p' common/base/version.h)" ] ||
+        fail "--version: $("$ctl" --version)"

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT
+#
+# What the end-to-end tests share.  Each test sources this file from the repository's root with AZPAR_BUILD set to the
+# build's folder (tests/run-all does so), gets a temporary folder $tmp with a state directory $state of its own, and
+# leaves nothing behind however it ends.  Tests wait for conditions of the status, never for a time.
+#
+# shellcheck shell=bash disable=SC2034
+set -euo pipefail
+
+programs=$(readlink -f "${AZPAR_BUILD:-build/release}")
+tmp=$(mktemp -d "${TMPDIR:-/tmp}/azpar-e2e-XXXXXX")
+chmod 755 "$tmp" # some tests come back as another user
+state=$tmp/state
+instance=e2e-$$
+config=$tmp/azpar.conf
+log=$tmp/azpard.log
+azpard_pid=
+patience=${AZPAR_E2E_PATIENCE:-120} # seconds that a condition may take to come true; a full machine is slow
+as_nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+
+cleanup() {
+        local status=$?
+        trap - EXIT
+        if [ -n "$azpard_pid" ]; then
+                kill -CONT -- "$azpard_pid" 2>/dev/null || true
+                kill -KILL "$azpard_pid" 2>/dev/null || true # its children die with it
+                wait "$azpard_pid" 2>/dev/null || true
+        fi
+        if [ "$status" != 0 ] && [ "$status" != 77 ] && [ -s "$log" ]; then
+                echo "--- the last lines of azpard's log"
+                tail -n 25 "$log"
+        fi
+        rm -rf "$tmp" "/dev/shm/azpar.$instance"
+        exit "$status"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+fail() {
+        echo "FAIL at line ${BASH_LINENO[0]}: $*"
+        exit 1
+}
+
+skip() {
+        echo "$*"
+        exit 77
+}
+
+need_root() { [ "$(id -u)" = 0 ] || skip "needs root: $*"; }
+
+# A tiny network on tic-tac-toe, so that everything that azpar does happens within seconds.
+cat >"$config" <<END
+[game]
+name = tictactoe
+[network]
+filters = 8
+blocks = 1
+[search]
+simulations = 8
+[selfplay]
+workers = 2
+max_workers = 4
+games = 4
+[replay]
+window = 20000
+min_samples = 300
+ratio = 4
+slack = 2000
+[train]
+batch = 32
+publish_interval = 25
+checkpoint_interval = 200
+keep = 3
+[service]
+lane_bytes = 65536
+heartbeat_timeout = 10
+END
+
+# start_azpard [OPTION]...: in the background; returns when it answers.
+start_azpard() {
+        "$programs/azpard" --config "$config" --state "$state" --instance "$instance" "$@" >>"$log" 2>&1 &
+        azpard_pid=$!
+        wait_for "azpard answers" answers
+}
+
+# stop_azpard: as a person would; its exit status must be 0.
+stop_azpard() {
+        ctl stop
+        wait "$azpard_pid" || fail "azpard's exit status is $?"
+        azpard_pid=
+}
+
+# kill_azpard: SIGKILL at whatever it does.
+kill_azpard() {
+        kill -KILL "$azpard_pid"
+        wait "$azpard_pid" 2>/dev/null || true
+        azpard_pid=
+}
+
+ctl() { "$programs/azparctl" --state "$state" "$@"; }
+status() { ctl --json status; }
+
+# q EXPRESSION: of the status, by jq.
+q() { status | jq -r "$1"; }
+
+answers() {
+        [ -n "$azpard_pid" ] && ! kill -0 "$azpard_pid" 2>/dev/null && fail "azpard has exited"
+        ctl version >/dev/null 2>&1
+}
+
+# wait_for WHAT COMMAND...: until the command succeeds.
+wait_for() {
+        local what=$1 deadline=$((SECONDS + patience))
+        shift
+        until "$@"; do
+                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what"
+                sleep 0.05
+        done
+}
+
+holds() { status 2>/dev/null | jq -e "$1" >/dev/null; }
+
+# wait_until EXPRESSION: until it is true of the status.
+wait_until() { wait_for "$1" holds "$1" || { status | jq . && return 1; }; }
+
+# check EXPRESSION: is true of the status now.
+check() { holds "$1" || { status | jq -c . && fail "not true: $1"; }; }
+
+# refused PATTERN COMMAND...: fails in time, with one line that holds PATTERN (an extended regular expression).
+refused() {
+        local pattern=$1 result=0
+        shift
+        timeout 60 "$@" >"$tmp/refused" 2>&1 </dev/null || result=$?
+        [ "$result" != 0 ] || fail "'$*' succeeded"
+        [ "$result" -lt 124 ] || fail "'$*' ended with $result: $(cat "$tmp/refused")"
+        [ "$(wc -l <"$tmp/refused")" = 1 ] || fail "'$*' said not one line but: $(cat "$tmp/refused")"
+        grep -qE -- "$pattern" "$tmp/refused" || fail "'$*' said '$(cat "$tmp/refused")', not '$pattern'"
+        echo "refused ($result): $(cat "$tmp/refused")"
+}
+
+# A checksum of all that must stay as it is in the state directory.
+fingerprint() { (cd "$state" && find . -type f ! -name '*lock' -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
+
+# is_gone PID...: none of these processes is there any more (a zombie is gone, too).
+is_gone() {
+        local pid
+        for pid in "$@"; do
+                [ ! -e "/proc/$pid/stat" ] || grep -qE '^[0-9]+ \(.*\) [ZX]' "/proc/$pid/stat" || return 1
+        done
+}
