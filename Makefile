@@ -41,7 +41,7 @@ packages_check := libcmocka-dev mandoc nlohmann-json3-dev
 
 # Ours: needed for a correct build whatever the caller sets.
 az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
-az_cppflags := -D_GNU_SOURCE -I.
+az_cppflags := -D_GNU_SOURCE -I. -DAZPAR_LIBEXECDIR='"$(LIBEXECDIR)"'
 az_cflags    = -std=gnu17 -fvisibility=hidden $(az_warn) -Wstrict-prototypes -Wmissing-prototypes \
 	$(if $(findstring gcc,$(CC)),-Werror=jump-misses-init) $(az_werror)
 az_cxxflags  = -std=c++17 -fvisibility=hidden $(az_warn) $(az_werror)

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * azpard's event loop; see daemon.h.  Process: azpard, its only thread.
+ *
+ * Nothing here waits: the lanes are drained in turns of TURN_NS, the window is
+ * synced by io_uring, and what takes the kernel long (memory and disk use) is
+ * looked up by the tick, not by whoever asks for it.
+ *
+ * Going to sleep: whoever publishes a record writes to the eventfd only if
+ * azpard said that it sleeps.  It says so in the prepare callback, which the
+ * loop calls last before it waits, and looks at the lanes once more after
+ * that; see segment_consumer_may_sleep().
+ *
+ * Stopping: header.stop and SIGTERM to all children; workers leave at once,
+ * the trainer saves first.  Lanes are drained meanwhile, so nobody is stuck at a
+ * full one.  The loop ends with the last child.
+ */
+#include "daemon/daemon.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "daemon/status.h"
+
+#define TURN_NS         (2 * NS_PER_MS)
+#define DRAIN_PRIORITY  10 /* after everything else that waits */
+#define BROKEN_POLL_US  10000
+#define TICK_US         1000000
+#define NOTIFY_TICKS    5
+#define WORKER_GRACE_US 5000000 /* for a batch to end; what a worker had committed is safe anyway */
+
+static_assert(CHILDREN_MAX_WORKERS == SEGMENT_MAX_WORKERS, "one child per slot");
+
+static struct status_sources sources(const struct daemon *d) {
+        return (struct status_sources){
+                .instance = d->instance,
+                .state_path = d->state.path,
+                .config = &d->config,
+                .segment = d->segment,
+                .children = d->children,
+                .intake = d->intake,
+                .window = d->window,
+                .sync = d->sync,
+                .publication = &d->publication,
+                .rates = d->rates,
+                .usage = &d->usage,
+                .started_ns = d->started_ns,
+                .checkpoint_ns = d->checkpoint_ns,
+                .n_desired = d->n_desired,
+                .stopping = d->stopping,
+        };
+}
+
+/* ---- systemd
+ * ------------------------------------------------------------------------------------------------------ */
+
+static void notify_status(const struct daemon *d, const char *first_lines) {
+        struct status_sources s = sources(d);
+        char line[512];
+
+        status_line(&s, line, sizeof(line));
+        (void) sd_notifyf(0, "%sSTATUS=%s", first_lines, line);
+}
+
+/* READY: workers play, and there are weights to play with. */
+static void check_ready(struct daemon *d) {
+        if (d->ready || d->stopping || d->publication.info.generation == 0)
+                return;
+        d->ready = true;
+        notify_status(d, "READY=1\n");
+        log_info("ready: generation %ju, %u workers", (uintmax_t) d->publication.info.generation,
+                 d->n_desired);
+}
+
+static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct daemon *d = userdata;
+        int r;
+
+        (void) usec;
+        /* The loop runs; a child that hangs is killed by the tick, and only one that cannot die holds us up.
+         */
+        if (!children_stuck(d->children, clock_now_ns()))
+                (void) sd_notify(0, "WATCHDOG=1");
+        r = sd_event_source_set_time_relative(source, d->watchdog_us / 3);
+        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ---- stopping
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void leave_if_alone(struct daemon *d) {
+        if (d->stopping && children_n_running(d->children) == 0)
+                (void) sd_event_exit(d->event, 0);
+}
+
+static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct daemon *d = userdata;
+
+        (void) source;
+        (void) usec;
+        if (children_n_workers_running(d->children) > 0)
+                log_warning("%u workers did not stop in time: killing them",
+                            children_n_workers_running(d->children));
+        children_kill_workers(d->children);
+        return 0;
+}
+
+static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct daemon *d = userdata;
+
+        (void) source;
+        (void) usec;
+        log_warning("the trainer did not save within service.stop_timeout (%.4g s): killing it; the last "
+                    "checkpoint stays",
+                    d->config.service_stop_timeout);
+        children_kill_all(d->children);
+        return 0;
+}
+
+static void begin_stop(struct daemon *d, const char *why) {
+        if (d->stopping)
+                return;
+        log_notice("stopping: %s", why);
+        d->stopping = true;
+        notify_status(d, "STOPPING=1\n");
+        atomic_store_explicit(&d->segment->header->stop, 1, memory_order_release);
+        children_stop(d->children);
+        if (sd_event_add_time_relative(d->event, &d->grace, CLOCK_MONOTONIC, WORKER_GRACE_US, 0, on_grace,
+                                       d) < 0 ||
+            sd_event_add_time_relative(d->event, &d->deadline, CLOCK_MONOTONIC,
+                                       (uint64_t) (d->config.service_stop_timeout * 1e6), 0, on_deadline,
+                                       d) < 0)
+                children_kill_all(d->children); /* without timers we might wait for ever */
+        leave_if_alone(d);
+}
+
+static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct daemon *d = userdata;
+        char why[64];
+
+        (void) source;
+        if (d->stopping) {
+                log_warning("asked again to stop: not waiting for the trainer's checkpoint");
+                children_kill_all(d->children);
+                return 0;
+        }
+        (void) snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int) si->ssi_signo));
+        begin_stop(d, why);
+        return 0;
+}
+
+/* ---- lanes
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void kill_broken(struct daemon *d) {
+        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++) {
+                if (intake_is_broken(d->intake, slot))
+                        children_kill(d->children, slot);
+        }
+}
+
+static int on_drain(sd_event_source *source, void *userdata) {
+        struct daemon *d = userdata;
+        int r = intake_turn(d->intake, d->segment, TURN_NS);
+
+        if (intake_n_broken(d->intake) > 0)
+                kill_broken(d);
+        if (r == INTAKE_E_MORE)
+                return 0;
+        r = sd_event_source_set_enabled(source, SD_EVENT_OFF);
+        if (r < 0 || intake_n_broken(d->intake) == 0)
+                return r;
+        /* A broken lane never looks empty; until its worker is dead, look now and then rather than all the
+         * time. */
+        r = sd_event_source_set_time_relative(d->drain_again, BROKEN_POLL_US);
+        return r < 0 ? r : sd_event_source_set_enabled(d->drain_again, SD_EVENT_ONESHOT);
+}
+
+static int on_drain_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct daemon *d = userdata;
+
+        (void) source;
+        (void) usec;
+        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+}
+
+static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        struct daemon *d = userdata;
+        eventfd_t n;
+
+        (void) source;
+        (void) events;
+        (void) eventfd_read(fd, &n);
+        if (publication_poll(&d->publication, d->segment))
+                check_ready(d);
+        control_poll(d->control);
+        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+}
+
+static int before_sleep(sd_event_source *source, void *userdata) {
+        struct daemon *d = userdata;
+        int enabled = SD_EVENT_OFF, r;
+
+        (void) source;
+        r = sd_event_source_get_enabled(d->drain, &enabled);
+        if (r < 0 || enabled != SD_EVENT_OFF)
+                return MIN(r, 0);
+        if (segment_consumer_may_sleep(d->segment) || intake_n_broken(d->intake) > 0)
+                return 0;
+        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+}
+
+/* ---- the tick
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void follow_checkpoints(struct daemon *d, uint64_t now_ns) {
+        /* Relaxed: only shown. */
+        uint64_t step = atomic_load_explicit(&d->segment->trainer->checkpoint_step, memory_order_relaxed);
+
+        if (step == d->checkpoint_step)
+                return;
+        d->checkpoint_step = step;
+        d->checkpoint_ns = now_ns;
+}
+
+static void follow_throttle(struct daemon *d) {
+        const struct segment_trainer *t = d->segment->trainer;
+        uint32_t state = atomic_load_explicit(&t->state, memory_order_relaxed);
+        bool trains = children_get(d->children, CHILDREN_TRAINER)->first_beat_ns != 0 &&
+                      (state == TRAINER_TRAINING || state == TRAINER_LIMITED || state == TRAINER_SAVING);
+        bool on = false;
+
+        if (!d->config.replay_throttle_workers)
+                return;
+        if (trains)
+                on = throttle_update(&d->throttle, window_tail(d->window),
+                                     atomic_load_explicit(&t->samples_trained, memory_order_relaxed));
+        else if (state != TRAINER_PAUSED)
+                throttle_reset(&d->throttle);
+        atomic_store_explicit(&d->segment->header->throttle, on, memory_order_relaxed);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct daemon *d = userdata;
+        uint64_t now_ns = clock_now_ns();
+        int r;
+
+        (void) usec;
+        children_watch(d->children, now_ns);
+        rates_tick(d->rates, d->segment, now_ns);
+        usage_tick(&d->usage, d->children, &d->state, window_fd(d->window), now_ns);
+        follow_checkpoints(d, now_ns);
+        follow_throttle(d);
+        if (publication_poll(&d->publication,
+                             d->segment)) /* in case that the trainer was killed before it woke us */
+                check_ready(d);
+        control_poll(d->control);
+        if (d->n_ticks++ % NOTIFY_TICKS == 0)
+                notify_status(d, "");
+        r = sd_event_source_set_time_relative(source, TICK_US);
+        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* ---- what the children need from us
+ * ------------------------------------------------------------------------------- */
+
+static int child_before_start(void *userdata, struct child *c, struct error *e) {
+        struct daemon *d = userdata;
+        struct segment_worker *w;
+        int r;
+
+        if (c->number == CHILDREN_TRAINER) {
+                throttle_reset(&d->throttle);
+                return 0;
+        }
+        r = window_new_incarnation(d->window, &c->incarnation);
+        if (r < 0)
+                return error_errno(e, r, "could not get a new incarnation");
+        /* Nobody holds the slot: its counters start at 0 for the new process.  The lane goes on where it is.
+         */
+        w = d->segment->workers[c->number];
+        (void) memset((unsigned char *) w + offsetof(struct segment_worker, heartbeat_ns), 0,
+                      sizeof(*w) - offsetof(struct segment_worker, heartbeat_ns));
+        intake_expect(d->intake, c->number, c->incarnation);
+        return 0;
+}
+
+static void child_ended(void *userdata, struct child *c) {
+        struct daemon *d = userdata;
+
+        if (c->number != CHILDREN_TRAINER) {
+                intake_finish_slot(d->intake, d->segment, c->number);
+                rates_finish_slot(d->rates, d->segment, c->number);
+        }
+        leave_if_alone(d);
+}
+
+static uint64_t child_heartbeat(void *userdata, const struct child *c) {
+        struct daemon *d = userdata;
+        const _Atomic uint64_t *beat = c->number == CHILDREN_TRAINER
+                                               ? &d->segment->trainer->heartbeat_ns
+                                               : &d->segment->workers[c->number]->heartbeat_ns;
+
+        /* Relaxed: only compared with what it was. */
+        return atomic_load_explicit(beat, memory_order_relaxed);
+}
+
+static const struct children_ops children_ops = {
+        .before_start = child_before_start,
+        .ended = child_ended,
+        .heartbeat = child_heartbeat,
+};
+
+/* ---- what clients of the control socket may ask
+ * ------------------------------------------------------------------- */
+
+static cJSON *control_status(void *userdata) {
+        struct status_sources s = sources(userdata);
+
+        return status_build(&s, clock_now_ns());
+}
+
+static int refuse_when_stopping(const struct daemon *d, struct error *e) {
+        return d->stopping ? error_set(e, -ESHUTDOWN, "azpard is stopping") : 0;
+}
+
+static int control_set_workers(void *userdata, unsigned n, struct error *e) {
+        struct daemon *d = userdata;
+        int r = refuse_when_stopping(d, e);
+
+        if (r < 0)
+                return r;
+        if (n > d->segment->n_workers)
+                return error_set(e, -ERANGE,
+                                 "%u workers: at most %u can be set while running (selfplay.max_workers)", n,
+                                 d->segment->n_workers);
+        d->n_desired = n;
+        atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
+        children_set_workers(d->children, n);
+        log_notice("%u workers from now on", n);
+        return 0;
+}
+
+static int control_set_paused(void *userdata, bool paused, struct error *e) {
+        struct daemon *d = userdata;
+        int r = refuse_when_stopping(d, e);
+
+        if (r < 0)
+                return r;
+        atomic_store_explicit(&d->segment->header->pause, paused, memory_order_release);
+        if (!paused)
+                children_unpark(d->children);
+        log_notice("%s", paused ? "paused" : "resumed");
+        return 0;
+}
+
+static int control_checkpoint(void *userdata, uint64_t *ret_request, struct error *e) {
+        struct daemon *d = userdata;
+        const struct child *trainer = children_get(d->children, CHILDREN_TRAINER);
+        int r = refuse_when_stopping(d, e);
+
+        if (r < 0)
+                return r;
+        if (trainer->phase == CHILD_PARKED)
+                return error_set(e, -ECHILD, "the trainer is parked: %s", trainer->last_exit);
+        *ret_request = 1 + atomic_fetch_add_explicit(&d->segment->header->checkpoint_request, 1,
+                                                     memory_order_release);
+        return 0;
+}
+
+static int control_checkpoint_done(void *userdata, uint64_t request, uint64_t *ret_step) {
+        struct daemon *d = userdata;
+        const struct segment_trainer *t = d->segment->trainer;
+
+        /* Acquire: pairs with the trainer's release, so that checkpoint_step is of that checkpoint or a later
+         * one. */
+        if (atomic_load_explicit(&t->checkpoint_done, memory_order_acquire) >= request) {
+                *ret_step = atomic_load_explicit(&t->checkpoint_step, memory_order_relaxed);
+                return 1;
+        }
+        return children_get(d->children, CHILDREN_TRAINER)->phase == CHILD_PARKED ? -ECHILD : 0;
+}
+
+static int control_stop(void *userdata, struct error *e) {
+        (void) e;
+        begin_stop(userdata, "asked on the control socket");
+        return 0;
+}
+
+static const struct control_ops control_ops = {
+        .status = control_status,
+        .set_workers = control_set_workers,
+        .set_paused = control_set_paused,
+        .checkpoint = control_checkpoint,
+        .checkpoint_done = control_checkpoint_done,
+        .stop = control_stop,
+};
+
+/* ---- opening and closing
+ * ------------------------------------------------------------------------------------------ */
+
+static int add_signals(struct daemon *d) {
+        static const int numbers[N_ELEMENTS(d->signals)] = { SIGTERM, SIGINT, SIGHUP };
+        sigset_t set;
+        int r;
+
+        (void) sigemptyset(&set);
+        (void) sigaddset(&set, SIGCHLD);
+        for (size_t i = 0; i < N_ELEMENTS(numbers); i++)
+                (void) sigaddset(&set, numbers[i]);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return -errno;
+        for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
+                r = sd_event_add_signal(d->event, &d->signals[i], numbers[i], on_signal, d);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int add_sources(struct daemon *d) {
+        int r;
+
+        r = add_signals(d);
+        if (r < 0)
+                return r;
+        r = sd_event_add_io(d->event, &d->wake, d->wake_fd, EPOLLIN, on_wake, d);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_prepare(d->wake, before_sleep);
+        if (r < 0)
+                return r;
+        r = sd_event_add_defer(d->event, &d->drain, on_drain, d);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_priority(d->drain, DRAIN_PRIORITY);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(d->event, &d->drain_again, CLOCK_MONOTONIC, 0, 0, on_drain_again, d);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(d->drain_again, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time_relative(d->event, &d->tick, CLOCK_MONOTONIC, TICK_US, 0, on_tick, d);
+        if (r < 0 || sd_watchdog_enabled(0, &d->watchdog_us) <= 0)
+                return r;
+        return sd_event_add_time_relative(d->event, &d->watchdog, CLOCK_MONOTONIC, 0, 0, on_watchdog, d);
+}
+
+static int add_children(struct daemon *d, struct error *e) {
+        char worker[PATH_MAX], trainer[PATH_MAX];
+        struct children_options o = {
+                .worker_path = worker,
+                .trainer_path = trainer,
+                .fds = { .config = d->config_fd,
+                         .segment = d->segment->fd,
+                         .state = d->state.fd,
+                         .wake = d->wake_fd,
+                         .window = d->window_read_fd,
+                         .children_lock = d->state.children_lock_fd },
+                .n_slots = d->segment->n_workers,
+                .heartbeat_timeout_ns = (uint64_t) (d->config.service_heartbeat_timeout * NS_PER_S),
+                .restart_limit = d->config.service_restart_limit,
+        };
+        int r;
+
+        r = children_find_program("azpar-worker", worker, sizeof(worker), e);
+        if (r < 0)
+                return r;
+        r = children_find_program("azpar-trainer", trainer, sizeof(trainer), e);
+        if (r < 0)
+                return r;
+        r = children_new(d->event, &o, &children_ops, d, &d->children);
+        return r < 0 ? error_errno(e, r, "could not prepare for children") : 0;
+}
+
+int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
+        int r;
+
+        d->started_ns = clock_now_ns();
+        d->throttle = (struct throttle){ .ratio = d->config.replay_ratio,
+                                         .slack = (double) d->config.replay_slack };
+        d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (d->wake_fd < 0)
+                return error_errno(e, -errno, "could not make an eventfd");
+        r = sd_event_new(&d->event);
+        if (r >= 0)
+                r = add_sources(d);
+        if (r >= 0)
+                r = rates_new(&d->rates);
+        if (r >= 0)
+                r = window_sync_new(d->event, d->window, (uint64_t) (d->config.replay_sync_interval * 1e6),
+                                    true, &d->sync);
+        if (r < 0)
+                return error_errno(e, r, "could not set up the event loop");
+        r = add_children(d, e);
+        if (r < 0)
+                return r;
+        return control_new(d->event, socket_path, &control_ops, d, &d->control, e);
+}
+
+int daemon_run(struct daemon *d, struct error *e) {
+        int r;
+
+        atomic_store_explicit(&d->segment->header->n_desired, d->n_desired, memory_order_release);
+        rates_tick(d->rates, d->segment, clock_now_ns());
+        children_start_trainer(d->children);
+        children_set_workers(d->children, d->n_desired);
+        check_ready(d);
+        r = sd_event_loop(d->event);
+        return r < 0 ? error_errno(e, r, "event loop") : 0;
+}
+
+int daemon_finish(struct daemon *d, struct error *e) {
+        int r, result = 0;
+
+        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
+                intake_finish_slot(d->intake, d->segment, slot);
+        d->control = (control_free(d->control), NULL);
+        d->sync = (window_sync_free(d->sync), NULL);
+        r = window_sync(d->window);
+        if (r < 0)
+                result = error_errno(e, r, "could not sync the replay window at the end");
+        /* Its samples are in the window's file even if that is not durable yet, so the segment is not needed.
+         */
+        r = segment_unlink(d->instance);
+        if (r < 0 && result == 0)
+                result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
+        log_notice("stopped: %ju samples in the window, checkpoint at step %ju",
+                   (uintmax_t) (window_tail(d->window) - window_first(d->window)),
+                   (uintmax_t) atomic_load_explicit(&d->segment->trainer->checkpoint_step,
+                                                    memory_order_relaxed));
+        return result;
+}
+
+void daemon_deinit(struct daemon *d) {
+        sd_event_source **all[] = {
+                &d->drain, &d->drain_again, &d->wake,       &d->tick,       &d->watchdog,
+                &d->grace, &d->deadline,    &d->signals[0], &d->signals[1], &d->signals[2]
+        };
+
+        control_free(d->control);
+        children_free(d->children);
+        window_sync_free(d->sync);
+        for (size_t i = 0; i < N_ELEMENTS(all); i++)
+                (void) sd_event_source_disable_unref(*all[i]);
+        (void) sd_event_unref(d->event);
+        rates_free(d->rates);
+        fd_closep(&d->wake_fd);
+        segment_free(d->segment);
+        intake_free(d->intake);
+        fd_closep(&d->window_read_fd);
+        window_free(d->window);
+        statedir_deinit(&d->state);
+        game_free(d->game);
+        fd_closep(&d->config_fd);
+        *d = DAEMON_INIT;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Intake; see intake.h.  Process: azpard.
+ *
+ * A record is copied into private memory before it is looked at, so that the
+ * worker cannot change what was checked; the window gets the checked copy.
+ * Everything is allocated once, for the largest record that the game allows.
+ *
+ * A turn ends after its budget, since the same thread serves the control
+ * socket and the timers; the caller comes back for the rest.
+ */
+#include "daemon/intake.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/exchange/sample.h"
+
+#define LOG_INTERVAL_NS (10 * NS_PER_S) /* between two lines about one slot's bad records */
+
+struct intake_slot {
+        struct intake_counts counts;
+        struct sample_id newest;  /* in the window; incarnation 0: none */
+        uint64_t lowest, highest; /* incarnations that are accepted */
+        bool broken;
+        uint64_t logged_ns, n_unlogged;
+};
+
+struct intake {
+        const struct game *game;
+        struct window *window;
+        unsigned char *record;
+        uint32_t record_size;
+        uint32_t next_slot; /* whose turn it is */
+        unsigned n_broken;
+        struct sample sample;
+        struct window_item items[GAME_MAX_PLIES];
+        struct intake_slot slots[SEGMENT_MAX_WORKERS];
+};
+
+int intake_new(const struct game *g, struct window *w, struct intake **ret) {
+        cleanup_(intake_freep) struct intake *i = calloc(1, sizeof(*i));
+        struct sample_id newest[SEGMENT_MAX_WORKERS];
+
+        if (!i)
+                return -ENOMEM;
+        i->game = g;
+        i->window = w;
+        i->record_size = (uint32_t) sample_record_max_bytes(g);
+        i->record = malloc(i->record_size);
+        if (!i->record)
+                return -ENOMEM;
+        window_newest(w, newest, N_ELEMENTS(newest));
+        for (size_t k = 0; k < N_ELEMENTS(newest); k++)
+                i->slots[k].newest = newest[k];
+        *ret = TAKE_PTR(i);
+        return 0;
+}
+
+void intake_free(struct intake *i) {
+        if (!i)
+                return;
+        free(i->record);
+        free(i);
+}
+
+void intake_expect(struct intake *i, uint32_t slot, uint64_t incarnation) {
+        assert(slot < SEGMENT_MAX_WORKERS);
+        i->slots[slot].lowest = i->slots[slot].highest = incarnation;
+}
+
+static bool is_newer(const struct sample_id *a, const struct sample_id *b) {
+        if (a->incarnation != b->incarnation)
+                return a->incarnation > b->incarnation;
+        return a->sequence > b->sequence;
+}
+
+/* Check who wrote the sample, and that it follows the one before it in the record. */
+static int check_identity(const struct intake_slot *s, uint32_t slot, const struct sample_id *id,
+                          const struct sample_id *before, struct error *e) {
+        if (id->slot != slot)
+                return error_set(e, -EBADMSG, "identity names slot %ju", (uintmax_t) id->slot);
+        if (id->incarnation < s->lowest || id->incarnation > s->highest || id->incarnation == 0)
+                return error_set(e, -EBADMSG, "identity names incarnation %ju, not the lane's worker",
+                                 (uintmax_t) id->incarnation);
+        if (before && (id->incarnation != before->incarnation || id->sequence != before->sequence + 1))
+                return error_set(e, -EBADMSG, "sequence %ju does not follow %ju", (uintmax_t) id->sequence,
+                                 (uintmax_t) before->sequence);
+        return 0;
+}
+
+/*
+ * Check the whole record in i->record before any of it is used, and list in i->items what the window does not
+ * have yet.
+ */
+static int check_record(struct intake *i, uint32_t slot, uint32_t n_bytes, size_t *ret_n_items,
+                        uint32_t *ret_n_samples, struct sample_id *ret_last, struct error *e) {
+        struct intake_slot *s = &i->slots[slot];
+        struct sample_id before = { 0 };
+        uint32_t n_samples = 0;
+        size_t at = 0, n_items = 0, length = 0;
+        int r;
+
+        r = sample_record_open(i->game, i->record, n_bytes, &n_samples, &at, e);
+        if (r < 0)
+                return r;
+        if (n_samples == 0 || n_samples > N_ELEMENTS(i->items) || at > n_bytes)
+                return error_set(e, -EBADMSG, "%ju samples in one game", (uintmax_t) n_samples);
+        for (uint32_t k = 0; k < n_samples; k++) {
+                r = sample_decode(i->game, i->record + at, n_bytes - at, &i->sample, &length, e);
+                if (r == 0)
+                        r = check_identity(s, slot, &i->sample.id, k ? &before : NULL, e);
+                if (r < 0) {
+                        error_prefix(e, "sample %ju at byte %zu", (uintmax_t) k, at);
+                        return r;
+                }
+                if (is_newer(&i->sample.id, &s->newest))
+                        i->items[n_items++] =
+                                (struct window_item){ .bytes = i->record + at, .n_bytes = (uint32_t) length };
+                before = i->sample.id;
+                at += length;
+        }
+        if (at != n_bytes)
+                return error_set(e, -EBADMSG, "%zu bytes after the last sample", n_bytes - at);
+        *ret_n_items = n_items;
+        *ret_n_samples = n_samples;
+        *ret_last = before;
+        return 0;
+}
+
+/* A worker that writes garbage writes a lot of it: count all, log some. */
+static void count_bad(struct intake *i, uint32_t slot, const char *why) {
+        struct intake_slot *s = &i->slots[slot];
+        uint64_t now = clock_now_ns();
+
+        s->counts.bad_records++;
+        s->n_unlogged++;
+        if (s->logged_ns && now - s->logged_ns < LOG_INTERVAL_NS)
+                return;
+        log_warning("lane %ju: skipped %ju bad record%s, the last one: %s", (uintmax_t) slot,
+                    (uintmax_t) s->n_unlogged, s->n_unlogged == 1 ? "" : "s", why);
+        s->logged_ns = now;
+        s->n_unlogged = 0;
+}
+
+static void take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
+        struct intake_slot *s = &i->slots[slot];
+        struct error e = ERROR_INIT;
+        struct sample_id last = { 0 };
+        uint32_t n_samples = 0;
+        size_t n_items = 0;
+
+        if (check_record(i, slot, n_bytes, &n_items, &n_samples, &last, &e) < 0) {
+                count_bad(i, slot, e.text);
+                return;
+        }
+        s->counts.duplicates += n_samples - n_items;
+        if (n_items == 0)
+                return;
+        window_append(i->window, i->items, n_items);
+        s->newest = last;
+        s->counts.records++;
+        s->counts.samples += n_items;
+}
+
+/* One record of one lane. Return: 0, LANE_E_EMPTY; LANE_E_BROKEN: nothing more can be read here. */
+static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
+        struct intake_slot *s = &i->slots[slot];
+        uint32_t n_bytes = 0;
+        uint64_t next = 0;
+        int r;
+
+        if (s->broken)
+                return LANE_E_BROKEN;
+        r = lane_read(&seg->lanes[slot], i->record, i->record_size, &n_bytes, &next);
+        switch (r) {
+        case 0:
+                take_record(i, slot, n_bytes);
+                lane_release(&seg->lanes[slot], next);
+                return 0;
+        case LANE_E_BAD_DATA:
+                count_bad(i, slot, "checksum is wrong");
+                lane_release(&seg->lanes[slot], next);
+                return 0;
+        case LANE_E_EMPTY:
+                return LANE_E_EMPTY;
+        default:
+                log_error("lane %ju: its framing or indices lie; nothing more is read from it",
+                          (uintmax_t) slot);
+                s->broken = true;
+                i->n_broken++;
+                return LANE_E_BROKEN;
+        }
+}
+
+int intake_turn(struct intake *i, struct segment *s, uint64_t budget_ns) {
+        uint64_t begin = clock_now_ns();
+        uint32_t n_idle = 0;
+
+        while (n_idle < s->n_workers) {
+                if (i->next_slot >= s->n_workers)
+                        i->next_slot = 0;
+                if (take_one(i, s, i->next_slot++) != 0) {
+                        n_idle++;
+                        continue;
+                }
+                n_idle = 0;
+                if (clock_now_ns() - begin >= budget_ns)
+                        return INTAKE_E_MORE;
+        }
+        return INTAKE_E_DONE;
+}
+
+void intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
+        struct intake_slot *s = &i->slots[slot];
+        uint64_t n_bytes;
+        int r;
+
+        assert(slot < seg->n_workers);
+        do
+                r = take_one(i, seg, slot);
+        while (r == 0);
+        if (r != LANE_E_BROKEN)
+                return;
+        n_bytes = lane_reset(&seg->lanes[slot]);
+        s->counts.reset_bytes += n_bytes;
+        s->counts.lanes_reset++;
+        s->broken = false;
+        i->n_broken--;
+        log_warning("lane %ju: emptied, %ju bytes lost", (uintmax_t) slot, (uintmax_t) n_bytes);
+}
+
+uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incarnation) {
+        uint64_t before = intake_counts(i).samples;
+
+        for (uint32_t slot = 0; slot < s->n_workers; slot++) {
+                i->slots[slot].lowest = 1;
+                i->slots[slot].highest = next_incarnation - 1;
+                intake_finish_slot(i, s, slot);
+                intake_expect(i, slot, 0);
+        }
+        return intake_counts(i).samples - before;
+}
+
+bool intake_is_broken(const struct intake *i, uint32_t slot) {
+        assert(slot < SEGMENT_MAX_WORKERS);
+        return i->slots[slot].broken;
+}
+
+unsigned intake_n_broken(const struct intake *i) {
+        return i->n_broken;
+}
+
+const struct intake_counts *intake_slot_counts(const struct intake *i, uint32_t slot) {
+        assert(slot < SEGMENT_MAX_WORKERS);
+        return &i->slots[slot].counts;
+}
+
+struct intake_counts intake_counts(const struct intake *i) {
+        struct intake_counts sum = { 0 };
+
+        for (size_t k = 0; k < SEGMENT_MAX_WORKERS; k++) {
+                const struct intake_counts *c = &i->slots[k].counts;
+
+                sum.records += c->records;
+                sum.samples += c->samples;
+                sum.bad_records += c->bad_records;
+                sum.duplicates += c->duplicates;
+                sum.reset_bytes += c->reset_bytes;
+                sum.lanes_reset += c->lanes_reset;
+        }
+        return sum;
+}

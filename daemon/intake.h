@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Intake: from the workers' lanes into the replay window, each sample exactly once.
+ *
+ *      lane_read() -> check every sample -> drop what the window has -> window_append() -> lane_release()
+ *
+ * SIGKILL between the last two leaves a record in the lane that is in the
+ * window as well; the successor recognises it by its identity, since a lane
+ * gives its samples in ascending (incarnation, sequence).
+ *
+ * A lane's bytes are foreign.  A record that does not check out is counted and
+ * skipped; a lane whose framing lies is left alone until its worker is dead,
+ * and emptied then.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "common/base/error.h"
+#include "common/exchange/segment.h"
+#include "common/exchange/window.h"
+#include "common/games/game.h"
+
+struct intake;
+
+struct intake_counts {
+        uint64_t records; /* games taken in */
+        uint64_t samples;
+        uint64_t bad_records; /* skipped: checksum, schema or identity wrong */
+        uint64_t duplicates;  /* samples that the window had already */
+        uint64_t reset_bytes; /* thrown away with a broken lane */
+        uint64_t lanes_reset;
+};
+
+enum {
+        INTAKE_E_DONE, /* 0: every lane is empty, or broken */
+        INTAKE_E_MORE, /* the turn's time was up */
+};
+
+/* @g and @w must outlive @ret. */
+must_check_ int intake_new(const struct game *g, struct window *w, struct intake **ret);
+void intake_free(struct intake *i);
+DEFINE_CLEANUP(struct intake *, intake_free)
+
+/* From now on, @slot's lane is written by process @incarnation alone; samples of any other are refused. */
+void intake_expect(struct intake *i, uint32_t slot, uint64_t incarnation);
+
+/* Take in from all lanes of @s, one record of each in turn, for about @budget_ns. */
+must_check_ int intake_turn(struct intake *i, struct segment *s, uint64_t budget_ns);
+
+/* Take in all that a dead worker left in its lane, and empty a broken one. */
+void intake_finish_slot(struct intake *i, struct segment *s, uint32_t slot);
+
+/*
+ * Take in all that a dead predecessor of azpard left in its segment, whichever incarnations below
+ * @next_incarnation wrote it.  Return: samples taken in.
+ */
+uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incarnation);
+
+/* Its worker has to be killed. */
+bool intake_is_broken(const struct intake *i, uint32_t slot);
+unsigned intake_n_broken(const struct intake *i);
+
+const struct intake_counts *intake_slot_counts(const struct intake *i, uint32_t slot);
+struct intake_counts intake_counts(const struct intake *i);

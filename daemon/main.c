@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * azpard: owner of the replay window, the shared memory and the children.
+ *
+ * The whole program at once: main() reads the command line and the
+ * configuration, start() takes hold of everything in the order below, each
+ * step checking what it finds before the next one touches anything,
+ * daemon_run() serves, daemon_finish() puts everything down.
+ *
+ *   game            the rules that everything below must agree with
+ *   state directory made if missing, locked against a second azpard
+ *   children.lock   waits for the children of a predecessor that was killed
+ *   window          made, or checked slot by slot
+ *   weights         model.safetensors, if there is one
+ *   checkpoint      the newest, if there is one
+ *   segment         a killed predecessor's is drained into the window first
+ *   loop, socket    and then trainer and workers
+ *
+ * A failure on the way is one line that names object, reason and remedy; files
+ * that were found damaged stay as they are.
+ *
+ * SIGKILL at any moment loses nothing: what is committed lies in a lane of the
+ * segment or in the window, both outlive us, and the next start takes it up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/version.h"
+#include "common/exchange/sample.h"
+#include "common/model/checkpoint.h"
+#include "daemon/daemon.h"
+
+#define CHILDREN_LOCK_TIMEOUT_NS (10 * NS_PER_S)
+
+static unsigned count_cores(void) {
+        cpu_set_t set;
+
+        return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned) MAX(CPU_COUNT(&set), 1) : 1;
+}
+
+static int open_window(struct daemon *d, struct error *e) {
+        int r;
+
+        r = window_open(d->state.fd, "window", d->game, d->config.replay_window, &d->window, e);
+        if (r < 0)
+                return r;
+        if (window_n_damaged(d->window) > 0)
+                log_warning("replay window: %ju damaged samples left out",
+                            (uintmax_t) window_n_damaged(d->window));
+        d->window_read_fd = openat(d->state.fd, "window", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (d->window_read_fd < 0)
+                return error_errno(e, -errno, "could not open '%s/window'", d->state.path);
+        r = intake_new(d->game, d->window, &d->intake);
+        return r < 0 ? error_errno(e, r, "could not prepare for samples") : 0;
+}
+
+/* Check the newest checkpoint as the trainer will load it. Return: 0, also without any; negative errno. */
+static int check_checkpoint(struct daemon *d, struct checkpoint *ret, struct error *e) {
+        uint64_t now_s = clock_unix_us() / 1000000;
+        char path[64];
+        struct stat st;
+        int r;
+
+        *ret = (struct checkpoint){ 0 };
+        r = checkpoint_newest(d->state.fd, &d->network, ret, path, e);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return r;
+        d->checkpoint_step = ret->step;
+        d->checkpoint_ns = clock_now_ns();
+        if (fstatat(d->state.fd, path, &st, 0) == 0 && st.st_mtime > 0 && (uint64_t) st.st_mtime < now_s) {
+                uint64_t age_ns = (now_s - (uint64_t) st.st_mtime) * NS_PER_S;
+
+                /* The clock of durations starts with the machine: an older checkpoint counts as made then. */
+                d->checkpoint_ns = d->checkpoint_ns > age_ns ? d->checkpoint_ns - age_ns : 1;
+        }
+        return 0;
+}
+
+/* Take up what a killed predecessor's workers committed, then remove its segment. */
+static int inherit_segment(struct daemon *d, struct error *e) {
+        cleanup_(segment_freep) struct segment *s = NULL;
+        uint64_t incarnation, n_samples, n_bytes = 0;
+        int r;
+
+        r = segment_open(d->instance, d->state.path, &s, e);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0 && r != -ESTALE)
+                return r;
+        if (r == 0) {
+                for (uint32_t i = 0; i < s->n_workers; i++)
+                        n_bytes += lane_used(&s->lanes[i]);
+                if (n_bytes > 0 && strncmp(s->header->rules, d->game->rules, sizeof(s->header->rules)) != 0)
+                        return error_set(e, -EINVAL,
+                                         "/dev/shm/azpar.%s holds samples of '%.47s', not of '%s': start "
+                                         "azpard with that "
+                                         "game once more, or remove the file to give them up",
+                                         d->instance, s->header->rules, d->game->rules);
+                r = window_new_incarnation(d->window, &incarnation);
+                if (r < 0)
+                        return error_errno(e, r, "could not write the replay window");
+                n_samples = intake_inherit(d->intake, s, incarnation);
+                log_notice("took over %ju samples that an azpard that was killed had not taken in",
+                           (uintmax_t) n_samples);
+        }
+        r = segment_unlink(d->instance);
+        return r < 0 ? error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance) : 0;
+}
+
+/* Show where a resumed trainer will stand, until it says so itself. */
+static void show_checkpoint(struct segment_trainer *t, const struct checkpoint *c) {
+        atomic_store_explicit(&t->step, c->step, memory_order_relaxed);
+        atomic_store_explicit(&t->checkpoint_step, c->step, memory_order_relaxed);
+        atomic_store_explicit(&t->samples_trained, c->samples_trained, memory_order_relaxed);
+}
+
+static int open_segment(struct daemon *d, const struct checkpoint *c, struct error *e) {
+        unsigned cores = count_cores(), n_slots;
+        /* A record must fit its lane whole. */
+        uint64_t least = 2 * lane_record_bytes(sample_record_max_bytes(d->game)), lane_bytes = 65536;
+        int r;
+
+        d->n_desired = d->config.selfplay_workers ? (unsigned) d->config.selfplay_workers
+                                                  : MIN(cores, SEGMENT_MAX_WORKERS);
+        n_slots = d->config.selfplay_max_workers ? (unsigned) d->config.selfplay_max_workers
+                                                 : MIN(2 * cores, SEGMENT_MAX_WORKERS);
+        if (d->config.selfplay_max_workers)
+                d->n_desired = MIN(d->n_desired, n_slots);
+        n_slots = MAX(n_slots, d->n_desired);
+        while (lane_bytes < MAX(d->config.service_lane_bytes, least))
+                lane_bytes *= 2;
+        r = inherit_segment(d, e);
+        if (r < 0)
+                return r;
+        r = segment_create(d->instance, n_slots, lane_bytes, d->game->rules, d->state.path, &d->segment, e);
+        if (r < 0)
+                return r;
+        show_checkpoint(d->segment->trainer, c);
+        publication_announce(&d->publication, d->segment);
+        return 0;
+}
+
+/* /run/azpar may not be there when no systemd made it; failing to make it shows when the socket is bound. */
+static void make_runtime_directory(const struct options *o) {
+        if (!o->socket && !o->state && !getenv("RUNTIME_DIRECTORY"))
+                (void) mkdir("/run/azpar", 0755);
+}
+
+static int start(struct daemon *d, const struct options *o, struct error *e) {
+        char state_path[PATH_MAX], socket_path[PATH_MAX];
+        struct checkpoint checkpoint;
+        int r;
+
+        r = options_state_path(o, state_path, e);
+        if (r < 0)
+                return r;
+        r = statedir_open(&d->state, state_path, e);
+        if (r < 0)
+                return r;
+        r = options_instance(o, d->state.path, d->instance, e);
+        if (r < 0)
+                return r;
+        r = options_socket_path(o, d->state.path, d->instance, socket_path, e);
+        if (r < 0)
+                return r;
+        r = statedir_lock(&d->state, e);
+        if (r < 0)
+                return r;
+        r = statedir_lock_children(&d->state, CHILDREN_LOCK_TIMEOUT_NS, e);
+        if (r < 0)
+                return r;
+        r = open_window(d, e);
+        if (r < 0)
+                return r;
+        r = publication_init(&d->publication, d->state.fd, &d->network, e);
+        if (r < 0)
+                return r;
+        r = check_checkpoint(d, &checkpoint, e);
+        if (r < 0)
+                return r;
+        r = open_segment(d, &checkpoint, e);
+        if (r < 0)
+                return r;
+        make_runtime_directory(o);
+        return daemon_open(d, socket_path, e);
+}
+
+static int configure(struct daemon *d, const struct options *o, struct error *e) {
+        int r;
+
+        r = config_read(o->config, o->settings, o->n_settings, &d->config, e);
+        if (r < 0)
+                return r;
+        r = game_new(&d->config, &d->game, e);
+        if (r < 0)
+                return r;
+        network_init(&d->network, d->game, (uint32_t) d->config.network_filters,
+                     (uint32_t) d->config.network_blocks);
+        r = config_to_memfd(&d->config, &d->config_fd);
+        return r < 0 ? error_errno(e, r, "could not keep the configuration for children") : 0;
+}
+
+static int run(struct daemon *d, const struct options *o) {
+        struct error e = ERROR_INIT;
+        int r;
+
+        r = start(d, o, &e);
+        if (r < 0) {
+                log_error("%s", e.text);
+                /* Nothing was committed to a segment that no worker has seen. */
+                if (d->segment)
+                        (void) segment_unlink(d->instance);
+                return EXIT_FAILURE;
+        }
+        log_notice("azpard %s: %s in '%s', instance %s, %u workers, %ju samples in the window", AZPAR_VERSION,
+                   d->game->rules, d->state.path, d->instance, d->n_desired,
+                   (uintmax_t) (window_tail(d->window) - window_first(d->window)));
+        r = daemon_run(d, &e);
+        if (r == 0)
+                r = daemon_finish(d, &e);
+        if (r < 0)
+                log_error("%s", e.text);
+        return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv) {
+        cleanup_(options_deinit) struct options o = { 0 };
+        cleanup_(daemon_deinit) struct daemon d = DAEMON_INIT;
+        struct error e = ERROR_INIT;
+
+        log_open("azpard", LOG_LEVEL_INFO);
+        (void) signal(SIGPIPE, SIG_IGN); /* a client or a log reader that went away must not end us */
+        if (options_parse(argc, argv, &o, &e) < 0) {
+                log_error("%s", e.text);
+                return EX_USAGE;
+        }
+        if (o.task == OPTIONS_HELP) {
+                options_print_help();
+                return EXIT_SUCCESS;
+        }
+        if (o.task == OPTIONS_VERSION) {
+                (void) printf("azpard %s\n", AZPAR_VERSION);
+                return EXIT_SUCCESS;
+        }
+        if (configure(&d, &o, &e) < 0) {
+                log_error("%s", e.text);
+                return EX_CONFIG;
+        }
+        if (o.task == OPTIONS_CHECK) {
+                (void) printf("%s: ok\n", o.config ? o.config : "azpar.conf");
+                return EXIT_SUCCESS;
+        }
+        if (o.task == OPTIONS_DUMP_CONFIG) {
+                config_dump(&d.config, stdout);
+                return EXIT_SUCCESS;
+        }
+        return run(&d, &o);
+}

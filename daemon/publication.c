@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/* Publication of models; see publication.h.  Process: azpard. */
+#include "daemon/publication.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include "common/base/clock.h"
+#include "common/base/log.h"
+
+static int check_file(const struct publication *p, struct model_info *ret, struct error *e) {
+        cleanup_(safetensors_freep) struct safetensors *file = NULL;
+        const float *tensors[NETWORK_MAX_TENSORS];
+        struct model_info info;
+        int r;
+
+        r = model_open(p->state_fd, PUBLICATION_PATH, &p->network, &file, &info, tensors, e);
+        if (r < 0)
+                return r;
+        if (info.generation == 0)
+                return error_set(e, -EBADMSG, "'%s': generation is 0", PUBLICATION_PATH);
+        *ret = info;
+        return 0;
+}
+
+int publication_init(struct publication *p, int state_fd, const struct network *want, struct error *e) {
+        int r;
+
+        *p = (struct publication){ .state_fd = state_fd, .network = *want };
+        r = check_file(p, &p->info, e);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0) {
+                char reason[ERROR_TEXT_MAX];
+
+                (void) snprintf(reason, sizeof(reason), "%s", e->text);
+                return error_set(
+                        e, r, "%.380s; move the file away: the newest checkpoint is published again at start",
+                        reason);
+        }
+        return 0;
+}
+
+void publication_announce(struct publication *p, struct segment *s) {
+        uint64_t now_us = clock_unix_us();
+
+        if (p->info.generation == 0)
+                return;
+        p->announced_ns = clock_now_ns();
+        p->age_ns = now_us > p->info.unix_us ? (now_us - p->info.unix_us) * 1000 : 0;
+        /* Relaxed: the store of the generation publishes this one. */
+        atomic_store_explicit(&s->header->generation_ns, p->announced_ns, memory_order_relaxed);
+        /* Release: pairs with the workers' acquire, so that they measure the lag from generation_ns. */
+        atomic_store_explicit(&s->header->generation, p->info.generation, memory_order_release);
+}
+
+bool publication_poll(struct publication *p, struct segment *s) {
+        /* Acquire: pairs with the trainer's release after the rename, so that the file is there. */
+        uint64_t published = atomic_load_explicit(&s->trainer->published_generation, memory_order_acquire);
+        struct error e = ERROR_INIT;
+        struct model_info info;
+
+        if (published == p->seen || published == 0)
+                return false;
+        p->seen = published;
+        if (check_file(p, &info, &e) < 0) {
+                p->n_refused++;
+                (void) snprintf(p->refused_reason, sizeof(p->refused_reason), "%s", e.text);
+                log_error("refused generation %ju: %s", (uintmax_t) published, e.text);
+                return false;
+        }
+        if (p->refused_reason[0])
+                log_notice("generation %ju is good again", (uintmax_t) info.generation);
+        p->refused_reason[0] = '\0';
+        p->info = info;
+        p->n_announced++;
+        publication_announce(p, s);
+        return true;
+}
+
+uint64_t publication_age_ns(const struct publication *p, uint64_t now_ns) {
+        return p->announced_ns ? p->age_ns + (now_ns - p->announced_ns) : 0;
+}
