@@ -86,6 +86,7 @@ struct segment_trainer {
         _Atomic uint64_t loss_policy, loss_value, loss_total;                   /* of the last step */
         _Atomic uint64_t smooth_policy, smooth_value, smooth_total;             /* exponential mean over about 100 steps */
         _Atomic uint64_t learning_rate;
+        _Atomic uint32_t save_errno; /* why the last publication or checkpoint failed (it is tried again); 0: it did not */
         _Atomic uint64_t gone; /* samples drawn that had left the window or were damaged */
 };
 

@@ -149,6 +149,7 @@ static bool add_numbers(cJSON *state, const struct checkpoint *c) {
         return add_uint(state, "version", CHECKPOINT_VERSION) && add_uint(state, "step", c->step) &&
                add_uint(state, "generation", c->generation) &&
                add_uint(state, "samples_trained", c->samples_trained) &&
+               add_uint(state, "samples_allowed", c->samples_allowed) &&
                add_uint(state, "window_tail", c->window_tail) &&
                add_double(state, "smooth_policy", c->smooth_policy) &&
                add_double(state, "smooth_value", c->smooth_value) &&
@@ -304,7 +305,7 @@ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *cons
         int r;
 
         assert(c->step <= STEP_MAX && c->generation <= JSON_UINT_MAX && c->samples_trained <= JSON_UINT_MAX &&
-               c->window_tail <= JSON_UINT_MAX);
+               c->samples_allowed <= JSON_UINT_MAX && c->window_tail <= JSON_UINT_MAX);
         assert(c->optimizer_kind == OPTIMIZER_ADAM || c->optimizer_kind == OPTIMIZER_SGD);
         if (mkdirat(state_fd, FOLDER, 0750) < 0) {
                 if (errno != EEXIST)
@@ -350,6 +351,7 @@ static int read_numbers(const cJSON *state, struct checkpoint *c, struct error *
                 { "step", &c->step },
                 { "generation", &c->generation },
                 { "samples_trained", &c->samples_trained },
+                { "samples_allowed", &c->samples_allowed },
                 { "window_tail", &c->window_tail },
         };
         const struct {

@@ -23,6 +23,7 @@ struct checkpoint {
         uint64_t step;
         uint64_t generation;      /* last one published */
         uint64_t samples_trained; /* in all */
+        uint64_t samples_allowed; /* what the rate limiter would still have let be trained */
         uint64_t window_tail;     /* samples in the window's history at this step */
         uint64_t optimizer_kind;  /* OPTIMIZER_ADAM, OPTIMIZER_SGD */
         double smooth_policy, smooth_value, smooth_total;

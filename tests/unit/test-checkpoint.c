@@ -48,6 +48,7 @@ static struct checkpoint make(uint64_t step) {
                 .step = step,
                 .generation = step / 100,
                 .samples_trained = (UINT64_C(1) << 53) - 1,
+                .samples_allowed = 20123,
                 .window_tail = 123456789012,
                 .optimizer_kind = OPTIMIZER_SGD,
                 .smooth_policy = 0.1,
@@ -72,6 +73,7 @@ static void write_one(uint64_t step, const char *optimizer) {
 static void assert_equal(const struct checkpoint *a, const struct checkpoint *b) {
         assert_true(a->step == b->step && a->generation == b->generation);
         assert_true(a->samples_trained == b->samples_trained && a->window_tail == b->window_tail);
+        assert_true(a->samples_allowed == b->samples_allowed);
         assert_true(a->optimizer_kind == b->optimizer_kind);
         /* bit for bit, so that NaN is equal to itself */
         assert_memory_equal(&a->smooth_policy, &b->smooth_policy, sizeof(double));
