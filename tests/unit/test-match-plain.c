@@ -17,7 +17,7 @@
 #include "worker/match/plain.h"
 
 #ifdef __SANITIZE_ADDRESS__
-#define N_POSITIONS 30
+#define N_POSITIONS 20
 #else
 #define N_POSITIONS 100
 #endif
@@ -131,19 +131,26 @@ static struct tally play_positions(const struct game *g, uint32_t simulations) {
         return t;
 }
 
+/* At least the share @rate of @n, give or take two: there are few under a sanitizer. */
+static bool reaches(unsigned k, unsigned n, double rate) {
+        return k + 2 >= rate * n;
+}
+
 /*
  * Not all of them: this search proves nothing, so a hundred simulations on seven columns sometimes miss that
  * only one of them blocks, and of two moves that both win in the end it need not take the shorter way.
  */
 static void wins_and_blocks_in_connect4(void **state) {
         cleanup_(game_freep) struct game *g = make_game(GAME_CONNECT4);
-        struct tally blind = play_positions(g, 1), hundred = play_positions(g, 100),
-                     thousand = play_positions(g, 1000);
+        struct tally t;
 
         (void) state;
-        assert_true(blind.won < blind.n_wins * 0.5 && blind.blocked < blind.n_blocks * 0.5);
-        assert_true(hundred.won > hundred.n_wins * 0.97 && hundred.blocked > hundred.n_blocks * 0.65);
-        assert_true(thousand.won > thousand.n_wins * 0.98 && thousand.blocked > thousand.n_blocks * 0.95);
+        t = play_positions(g, 1);
+        assert_false(reaches(t.won, t.n_wins, 0.5) || reaches(t.blocked, t.n_blocks, 0.5));
+        t = play_positions(g, 100);
+        assert_true(reaches(t.won, t.n_wins, 0.97) && reaches(t.blocked, t.n_blocks, 0.7));
+        t = play_positions(g, 1000);
+        assert_true(reaches(t.won, t.n_wins, 0.99) && reaches(t.blocked, t.n_blocks, 0.97));
 }
 
 static void wins_and_blocks_in_tictactoe(void **state) {
@@ -151,7 +158,7 @@ static void wins_and_blocks_in_tictactoe(void **state) {
         struct tally t = play_positions(g, 300);
 
         (void) state;
-        assert_true(t.won > t.n_wins * 0.93 && t.blocked > t.n_blocks * 0.95);
+        assert_true(reaches(t.won, t.n_wins, 0.95) && reaches(t.blocked, t.n_blocks, 0.97));
 }
 
 /* Value of a position for its side to move, by trying everything. */
@@ -171,17 +178,23 @@ static int exhaustive(const struct game *g, const struct game_state *s) {
         return best;
 }
 
-/* One of the moves that keep a position's value, or any when there are none. */
+/* One of the best moves. */
 static uint16_t perfect_move(const struct game *g, const struct game_state *s, struct rng *rng) {
         uint16_t moves[GAME_MAX_MOVES], good[GAME_MAX_MOVES];
         unsigned n = g->legal(g, s, moves), n_good = 0;
-        int value = exhaustive(g, s);
+        int best = -1;
 
         for (unsigned i = 0; i < n; i++) {
                 struct game_state next = *s;
+                int value;
 
                 g->apply(g, &next, moves[i]);
-                if (-exhaustive(g, &next) == value)
+                value = -exhaustive(g, &next);
+                if (value > best) {
+                        best = value;
+                        n_good = 0;
+                }
+                if (value == best)
                         good[n_good++] = moves[i];
         }
         return good[rng_below(rng, n_good)];
@@ -213,7 +226,7 @@ static unsigned losses_to_perfect(uint32_t simulations, unsigned n_games) {
 
 static void does_not_lose_tictactoe(void **state) {
         (void) state;
-        assert_int_equal(losses_to_perfect(3000, N_POSITIONS / 10), 0);
+        assert_int_equal(losses_to_perfect(3000, N_POSITIONS / 5), 0);
         assert_true(losses_to_perfect(1, 20) > 5); /* the opponent does punish mistakes */
 }
 
