@@ -37,10 +37,12 @@ static inline bool fixture_ends_with(const char *text, const char *end) {
         return n >= k && strcmp(text + n - k, end) == 0;
 }
 
-/* Weights by He et al. 2015, so that values keep their size through the tower. */
+/* Weights by He et al. 2015 and damped blocks, so that values keep their size through the tower. */
 static inline float fixture_value(const struct network_tensor *t, struct rng *r) {
         if (fixture_ends_with(t->name, "running_var"))
                 return (float) (0.5 + 1.5 * rng_double(r));
+        if (fixture_ends_with(t->name, ".bn2.weight"))
+                return (float) (0.1 + 0.4 * rng_double(r));
         if (strstr(t->name, "bn") && fixture_ends_with(t->name, ".weight"))
                 return (float) (0.5 + rng_double(r));
         if (t->n_dims == 1)
