@@ -24,6 +24,7 @@
 
 #include <assert.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/base/attr.h"
 #include "common/base/error.h"
@@ -47,6 +48,7 @@ struct lane {
         struct lane_shared *shared;
         unsigned char *data;
         uint64_t size; /* bytes of data, a power of two; private, never re-read from the segment */
+        bool broken;   /* consumer: LANE_E_BROKEN was found; stays until lane_reset() */
 };
 
 enum {
@@ -76,7 +78,8 @@ must_check_ int lane_write(struct lane *l, const void *payload, uint32_t n);
  * @ret_length: payload bytes
  * @ret_next:   pass to lane_release() once the payload is safe elsewhere
  *
- * A length larger than @size or than what is published is LANE_E_BROKEN.
+ * A length larger than @size or than what is published is LANE_E_BROKEN, and stays so until lane_reset().
+ * After LANE_E_BAD_DATA the bytes in @buf are what was there, for a report.
  *
  * Return: 0, LANE_E_EMPTY, LANE_E_BAD_DATA (*ret_next set), LANE_E_BROKEN.
  */
@@ -86,7 +89,10 @@ must_check_ int lane_read(struct lane *l, unsigned char *buf, uint32_t size, uin
 /* Give the space up to @next back to the producer (consumer). */
 void lane_release(struct lane *l, uint64_t next);
 
-/* Throw everything away: head = tail. Return: bytes dropped. Consumer, and only while no producer lives. */
+/*
+ * Throw everything away: head = tail, both made sound again. Consumer, and only while no producer lives.
+ * Return: bytes dropped, as lane_used() counts them.
+ */
 uint64_t lane_reset(struct lane *l);
 
 /* Published bytes that wait for the consumer; at most l->size, whatever the indices say. Either side. */

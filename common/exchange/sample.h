@@ -15,10 +15,11 @@
  *   5 rules                              str    struct game's rules text
  *   6 ply                                uint
  *   7 planes                             bin    GAME_PLANES_BYTES
- *   8 policy                             array of 2 n uints: move, visits, move, visits ...; moves ascending, visits > 0
- *   9 root value                         float 32, seen from the side to move
+ *   8 policy                             array of 2 n uints: move, visits, move, visits ...; n > 0, moves ascending,
+ *                                               visits > 0
+ *   9 root value                         float 32, seen from the side to move, -1 .. 1 (SAMPLE_VALUE_LIMIT)
  *  10 outcome                            int -1, 0, 1: final result seen from the side to move
- *  11 weight                             float 32, at least 0
+ *  11 weight                             float 32, 0 .. SAMPLE_WEIGHT_LIMIT
  *
  * A lane record and so the unit of commitment is a msgpack array of the
  * samples of one whole game (never half a game).
@@ -33,6 +34,9 @@
 #include "common/games/game.h"
 
 #define SAMPLE_SCHEMA 1u
+
+#define SAMPLE_VALUE_LIMIT  1.001f /* a mean of values in -1 .. 1 may be off by rounding */
+#define SAMPLE_WEIGHT_LIMIT 1000.0f
 
 struct sample_id {
         uint64_t slot;        /* worker slot */
@@ -57,14 +61,16 @@ struct sample {
         struct sample_visit visits[GAME_MAX_MOVES];
 };
 
-/* Largest encoded size of one sample of @g, in bytes: what a window slot must hold. */
+/* Largest encoded size of one sample of @g, in bytes: what a window slot must hold. sample_decode() accepts no larger one. */
 size_t sample_max_bytes(const struct game *g);
 
-/* Largest encoded size of one game's record. */
+/* Largest encoded size of one game's record: g->max_plies samples. */
 size_t sample_record_max_bytes(const struct game *g);
 
 /*
- * Encode the @n samples of one finished game into @buf of @size bytes.
+ * Encode the @n samples (1 .. g->max_plies) of one finished game into @buf of @size bytes.
+ *
+ * Samples are this process's own work: what sample_decode() would refuse is a bug here, and asserts.
  *
  * Return: 0 and the length; -ENOBUFS if @size is too small (never with sample_record_max_bytes()).
  */
@@ -73,14 +79,20 @@ must_check_ int sample_encode_record(const struct game *g, const struct sample *
 
 /*
  * Decode and check one sample at the start of @bytes.  Everything is checked: types, lengths, ranges, rules
- * text, planes' unused bits, moves ascending and below g->moves, finite numbers.
+ * text, planes' unused bits, moves ascending and below g->moves, finite numbers in range.
  *
  * Return: 0 with *ret filled and *ret_length set to the bytes used; -EBADMSG with a text that gives the
- * field and the offset.
+ * field and the offset, and *ret in no sensible state.
  */
 must_check_ int sample_decode(const struct game *g, const unsigned char *bytes, size_t n, struct sample *ret,
                               size_t *ret_length, struct error *e);
 
-/* Read a record's header: how many samples follow and where the first one starts. Return as sample_decode(). */
+/* Only the identity at the start of a sample that has been checked before (by checksum). Return as sample_decode(). */
+must_check_ int sample_decode_id(const unsigned char *bytes, size_t n, struct sample_id *ret, struct error *e);
+
+/*
+ * Read a record's header: how many samples follow (1 .. g->max_plies) and where the first one starts. The caller
+ * decodes that many, and checks that the record ends there. Return as sample_decode().
+ */
 must_check_ int sample_record_open(const struct game *g, const unsigned char *bytes, size_t n,
                                    uint32_t *ret_n_samples, size_t *ret_offset, struct error *e);

@@ -19,7 +19,7 @@
  *      +--------+---------+--------+-------------+-------------+
  *
  * Samples are numbered from 0 for ever; number i lies in slot i % n_slots.  The
- * checksum covers number, length and sample.  window_append() writes all samples of a
+ * checksum is that of the slot's first 16 + length bytes with crc32c itself as 0.  window_append() writes all samples of a
  * game and then publishes them with one release store to header.tail: that is
  * what makes a game appear as a whole, and what a recovery after SIGKILL relies on.
  *
@@ -27,10 +27,12 @@
  * never sees a torn sample although the writer may be overtaking it.
  *
  * n_slots is window size + GAME_MAX_PLIES: a game being written overwrites
- * only slots that have left the window already.
+ * only slots that have left the window already.  slot_bytes is a multiple of 8.
  */
 
+#include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "common/base/error.h"
 #include "common/exchange/sample.h"
@@ -46,13 +48,13 @@ struct window_header {
         uint32_t slot_bytes;
         uint64_t n_slots;
         char rules[GAME_RULES_MAX];
-        uint32_t constant_crc; /* crc32c of the fields above */
+        uint32_t constant_crc; /* crc32c of the bytes above */
         uint32_t unused;
 
         /* written by azpard alone */
-        _Alignas(64) _Atomic uint64_t tail;             /* samples ever appended */
+        _Alignas(64) _Atomic uint64_t tail;             /* samples ever appended; release, pairs with acquire in window_tail() */
         _Atomic uint64_t first;                          /* samples below this number were never in this file */
-        _Atomic uint64_t next_incarnation;               /* given to the next worker process */
+        _Atomic uint64_t next_incarnation;               /* given to the next worker process, from 1 */
 };
 
 struct window; /* private handle of either side */
@@ -62,6 +64,10 @@ enum {
         WINDOW_E_GONE, /* that number has left the window, or its slot is damaged (after a power cut) */
 };
 
+static_assert(offsetof(struct window_header, constant_crc) == 72 && offsetof(struct window_header, tail) == 128 &&
+                      sizeof(struct window_header) <= WINDOW_HEADER_BYTES,
+              "file layout changed: bump WINDOW_VERSION");
+
 /*
  * window_open() - open or make the window file for writing (azpard)
  *
@@ -69,18 +75,21 @@ enum {
  * Present: checks header and every slot; slots that do not check out after a power cut are left out of the
  * window (a damaged end shortens it, damaged ones inside are counted).  Another size: rewritten with the newest samples that
  * fit, atomically.  Another game, version or a damaged header: -EINVAL, -EPROTO or -EBADMSG with a text that says
- * what to do; the file is not touched.
+ * what to do; the file is not touched.  @g must outlive the window.
  */
 must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
                             struct window **ret, struct error *e);
 
-/* Map the file behind an inherited descriptor read-only (trainer). Checks the header as window_open() does. */
+/*
+ * Map the file behind an inherited descriptor read-only (trainer). Checks the header as window_open() does.
+ * @fd is taken over, also on failure.
+ */
 must_check_ int window_map(int fd, const struct game *g, struct window **ret, struct error *e);
 
 void window_free(struct window *w);
 DEFINE_CLEANUP(struct window *, window_free)
 
-/* The descriptor, to be inherited by the trainer; owned by the window. */
+/* The descriptor (close-on-exec), to be inherited by the trainer; owned by the window. */
 int window_fd(const struct window *w);
 
 /* First number in the window, number after the last one (acquire), and size in samples. */
@@ -88,7 +97,7 @@ uint64_t window_first(const struct window *w);
 uint64_t window_tail(const struct window *w);
 uint64_t window_capacity(const struct window *w);
 
-/* Slots found damaged by window_open(). */
+/* Samples that window_open() found damaged, inside the window or at its end. */
 uint64_t window_n_damaged(const struct window *w);
 
 /* An encoded sample in the caller's memory. */
@@ -97,7 +106,10 @@ struct window_item {
         uint32_t n_bytes;
 };
 
-/* Append the @n samples of one game (n <= GAME_MAX_PLIES), then publish them all at once (azpard). */
+/*
+ * Append the @n samples of one game (n <= GAME_MAX_PLIES, each at most sample_max_bytes() as sample_decode() makes
+ * sure), then publish them all at once (azpard).
+ */
 void window_append(struct window *w, const struct window_item *items, size_t n);
 
 /*
