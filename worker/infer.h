@@ -30,7 +30,8 @@ DEFINE_CLEANUP(struct infer *, infer_free)
  * infer_load() - take up weights
  * @tensors:    in network_tensors() order; not kept after the call
  *
- * On failure the weights in use stay.
+ * On failure the weights in use stay.  Return: 0; -ERANGE: they overflow with their batch norm folded in; -EDOM: they give
+ * no finite result on a board without stones.
  */
 must_check_ int infer_load(struct infer *i, const float *const *tensors, struct error *e);
 
@@ -43,7 +44,8 @@ unsigned infer_precision(const struct infer *i);
  * @ret_logits: [n][moves], before any softmax
  * @ret_value:  [n], in [-1, 1], from the view of the side to move
  *
- * A position's result does not depend on what else is in the batch.
+ * A position's result does not depend on what else is in the batch, bit for bit; on the batch's size, up to rounding.
+ * Return: 0; -EDOM: a result is not finite.
  */
 must_check_ int infer_run(struct infer *i, const float *planes, unsigned n, float *ret_logits, float *ret_value,
                           struct error *e);

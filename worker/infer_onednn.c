@@ -614,24 +614,6 @@ static int pack_layers(const struct infer *i, const float *const *tensors, struc
         return r;
 }
 
-int infer_load(struct infer *i, const float *const *tensors, struct error *e) {
-        cleanup_(weights_freep) struct weights *w = NULL, *old = NULL;
-        const float *const *last = tensors + 6 * (1 + 2 * (size_t) i->network.blocks) + 16;
-        int r;
-
-        r = weights_new(i, &w, e);
-        if (r < 0)
-                return r;
-        r = pack_layers(i, tensors, w, e);
-        if (r < 0)
-                return r;
-        (void) memcpy(w->value_fc2, last[0], sizeof(w->value_fc2));
-        w->value_fc2_bias = last[1][0];
-        old = i->weights;
-        i->weights = TAKE_PTR(w);
-        return 0;
-}
-
 /* ---- the object ---- */
 
 void infer_free(struct infer *i) {
@@ -783,5 +765,37 @@ int infer_run(struct infer *i, const float *planes, unsigned n, float *ret_logit
         /* weights that are finite can still lead there, and a NaN would go through all of a search unseen */
         if (!all_finite(ret_logits, n * moves) || !all_finite(ret_value, n))
                 return error_set(e, -EDOM, "the network's output is not finite: its weights are too large");
+        return 0;
+}
+
+/* Weights can be finite and still lead to what is not: one trial, of a board without stones, before they are
+ * taken. */
+static int try_weights(struct infer *i, struct error *e) {
+        float planes[GAME_MAX_PLANES * GAME_MAX_CELLS] = { 0.0f }, logits[GAME_MAX_MOVES], value;
+
+        return infer_run(i, planes, 1, logits, &value, e);
+}
+
+int infer_load(struct infer *i, const float *const *tensors, struct error *e) {
+        cleanup_(weights_freep) struct weights *w = NULL, *old = NULL;
+        const float *const *last = tensors + 6 * (1 + 2 * (size_t) i->network.blocks) + 16;
+        int r;
+
+        r = weights_new(i, &w, e);
+        if (r < 0)
+                return r;
+        r = pack_layers(i, tensors, w, e);
+        if (r < 0)
+                return r;
+        (void) memcpy(w->value_fc2, last[0], sizeof(w->value_fc2));
+        w->value_fc2_bias = last[1][0];
+        old = i->weights;
+        i->weights = w;
+        r = try_weights(i, e);
+        if (r < 0) {
+                i->weights = TAKE_PTR(old);
+                return r;
+        }
+        w = NULL;
         return 0;
 }
