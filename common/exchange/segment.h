@@ -55,7 +55,7 @@ struct segment_header {
         _Atomic uint32_t stop;      /* 1: workers exit at once; the trainer saves and exits */
         _Atomic uint64_t checkpoint_request; /* the trainer saves when this differs from its checkpoint_done */
 
-        /* azpard sets it before it sleeps; who publishes a record then clears it and writes to the eventfd */
+        /* azpard sets it before it sleeps and clears it when it wakes; who publishes a record meanwhile writes to the eventfd */
         _Alignas(LANE_LINE) _Atomic uint32_t consumer_sleeps;
 };
 
@@ -144,12 +144,12 @@ must_check_ int segment_create(const char *instance, uint32_t n_workers, uint64_
 /*
  * segment_open() - open what a predecessor left (azpard)
  *
- * Return: 0; -ENOENT; -ESTALE: made in another boot or layout, safe to unlink; -EADDRINUSE: it belongs to another
- * state directory (text names it); -EBADMSG: not a segment.
+ * Return: 0; -ENOENT; -ESTALE: made in another boot or layout or never finished, safe to unlink; -EADDRINUSE: it
+ * belongs to another state directory (text names it); -EBADMSG: not a segment, or not this user's.
  */
 must_check_ int segment_open(const char *instance, const char *state_path, struct segment **ret, struct error *e);
 
-/* Map what a worker or the trainer needs from the inherited descriptor; @fd is taken over. */
+/* Map what a worker or the trainer needs from the inherited descriptor; @fd is taken over, also on failure. */
 must_check_ int segment_map_worker(int fd, uint32_t slot, struct segment **ret, struct error *e);
 must_check_ int segment_map_trainer(int fd, struct segment **ret, struct error *e);
 
@@ -159,14 +159,18 @@ DEFINE_CLEANUP(struct segment *, segment_free)
 /* Remove the name; mappings stay. */
 int segment_unlink(const char *instance);
 
-/* After lane_write(): wake azpard if it sleeps. @wake_fd: its eventfd. */
+/* After lane_write(): wake azpard if it sleeps. @wake_fd: its eventfd, non-blocking. */
 void segment_wake_consumer(struct segment *s, int wake_fd);
 
 /*
  * Before azpard sleeps: announce it, then look once more. Return: true if every lane was empty after the
- * announcement, so that a wake-up is certain for whatever comes.
+ * announcement, so that a wake-up is certain for whatever comes. Lanes found broken do not count: they wait for
+ * lane_reset(), not for a reader.
  */
 bool segment_consumer_may_sleep(struct segment *s);
+
+/* After sleeping: producers need not wake azpard while it looks at the lanes anyway. */
+void segment_consumer_woke(struct segment *s);
 
 static inline uint64_t segment_double_bits(double x) {
         union { double d; uint64_t u; } v = { .d = x };
