@@ -11,6 +11,7 @@
  */
 #include "daemon/status.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,6 +119,7 @@ static const char *child_state(const struct child *c, const char *const *names, 
 /* What keeps azpar from doing all of its work. Return: false if nothing does. */
 static bool find_degradation(const struct status_sources *s, char *reason) {
         const struct child *trainer = children_get(s->children, CHILDREN_TRAINER);
+        int save_errno = (int) MIN(LOAD(s->segment->trainer->save_errno), (uint32_t) INT_MAX);
         unsigned n_parked = 0, parked = 0;
 
         for (unsigned i = 0; i < s->n_desired; i++) {
@@ -133,6 +135,9 @@ static bool find_degradation(const struct status_sources *s, char *reason) {
         else if (trainer->phase == CHILD_BACKOFF)
                 (void) snprintf(reason, STATUS_REASON_MAX, "trainer is being restarted: %s",
                                 trainer->last_exit);
+        else if (save_errno)
+                (void) snprintf(reason, STATUS_REASON_MAX, "the trainer could not save: %s",
+                                strerror(save_errno));
         else if (n_parked)
                 (void) snprintf(reason, STATUS_REASON_MAX, "%u of %u workers parked, worker %u: %s", n_parked,
                                 s->n_desired, parked, children_get(s->children, parked)->last_exit);
