@@ -296,6 +296,7 @@ static int worker_init(struct worker *w, const struct arguments *a, struct error
         w->state_fd = a->state_fd;
         w->wake_fd = a->wake_fd;
         r = config_read_fd(a->config_fd, &w->config, e);
+        (void) close(a->config_fd);
         if (r < 0)
                 return r;
         r = game_new(&w->config, &w->game, e);
