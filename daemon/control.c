@@ -30,7 +30,6 @@
 
 #define CHECKPOINT_US UINT64_C(600000000) /* how long a client waits for a checkpoint */
 #define ACCEPT_US     UINT64_C(1000000)   /* pause when the process is out of descriptors */
-#define PRIORITY      10                  /* children, lanes and signals come first */
 #define E_LATER       1                   /* of a command: it is answered later */
 
 struct client {
@@ -463,7 +462,7 @@ static int client_new(struct control *control, struct client **slot, int fd) {
         if (r == 0)
                 r = sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_client_io, c);
         if (r >= 0)
-                r = sd_event_source_set_priority(c->io, PRIORITY);
+                r = sd_event_source_set_priority(c->io, CONTROL_PRIORITY);
         if (r >= 0)
                 r = sd_event_add_time_relative(control->event, &c->timer, CLOCK_MONOTONIC, CONTROL_IDLE_US, 0,
                                                on_client_timer, c);
@@ -571,7 +570,7 @@ static int serve(struct control *c, struct error *e) {
         int r = sd_event_add_io(c->event, &c->io, c->fd, EPOLLIN, on_connection, c);
 
         if (r >= 0)
-                r = sd_event_source_set_priority(c->io, PRIORITY);
+                r = sd_event_source_set_priority(c->io, CONTROL_PRIORITY);
         if (r >= 0)
                 r = sd_event_add_time_relative(c->event, &c->retry, CLOCK_MONOTONIC, ACCEPT_US, 0, on_retry,
                                                c);

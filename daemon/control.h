@@ -30,6 +30,7 @@ struct control;
 #define CONTROL_MAX_CLIENTS 16
 #define CONTROL_REQUEST_MAX 4096       /* bytes of a request with its newline */
 #define CONTROL_OUTPUT_MAX  (1u << 20) /* bytes of an answer with its newline */
+#define CONTROL_PRIORITY    10         /* of its event sources: children, timers and signals come first */
 #define CONTROL_IDLE_US     30000000   /* a client that neither asks nor reads for that long is dropped */
 
 /* What azpard does for a client.  Those that return int give 0 or a negative errno with a text. */

@@ -29,7 +29,7 @@
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
-#define DRAIN_PRIORITY  10 /* after everything else that waits */
+#define DRAIN_PRIORITY  CONTROL_PRIORITY /* after everything else that waits */
 #define BROKEN_POLL_US  10000
 #define TICK_US         1000000
 #define NOTIFY_TICKS    5
@@ -165,29 +165,28 @@ static void kill_broken(struct daemon *d) {
         }
 }
 
-static int on_drain(sd_event_source *source, void *userdata) {
+/*
+ * Look into the lanes in @delay_us.  A timer, not a deferred source: sd-event counts a deferred one as having
+ * waited for ever, and lanes that never run empty would shut out clients, which have the same priority.
+ */
+static int drain_in(struct daemon *d, uint64_t delay_us) {
+        int r = sd_event_source_set_time_relative(d->drain, delay_us);
+
+        return r < 0 ? r : sd_event_source_set_enabled(d->drain, SD_EVENT_ONESHOT);
+}
+
+static int on_drain(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         int r = intake_turn(d->intake, d->segment, TURN_NS);
 
+        (void) source;
+        (void) usec;
         if (intake_n_broken(d->intake) > 0)
                 kill_broken(d);
         if (r == INTAKE_E_MORE)
-                return 0;
-        r = sd_event_source_set_enabled(source, SD_EVENT_OFF);
-        if (r < 0 || intake_n_broken(d->intake) == 0)
-                return r;
-        /* A broken lane never looks empty; until its worker is dead, look now and then rather than all the
-         * time. */
-        r = sd_event_source_set_time_relative(d->drain_again, BROKEN_POLL_US);
-        return r < 0 ? r : sd_event_source_set_enabled(d->drain_again, SD_EVENT_ONESHOT);
-}
-
-static int on_drain_again(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct daemon *d = userdata;
-
-        (void) source;
-        (void) usec;
-        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+                return drain_in(d, 0);
+        /* A broken lane never looks empty; until its worker is dead, look now and then rather than all the time. */
+        return intake_n_broken(d->intake) > 0 ? drain_in(d, BROKEN_POLL_US) : 0;
 }
 
 static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userdata) {
@@ -200,7 +199,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userd
         if (publication_poll(&d->publication, d->segment))
                 check_ready(d);
         control_poll(d->control);
-        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+        return drain_in(d, 0);
 }
 
 static int before_sleep(sd_event_source *source, void *userdata) {
@@ -213,7 +212,7 @@ static int before_sleep(sd_event_source *source, void *userdata) {
                 return MIN(r, 0);
         if (segment_consumer_may_sleep(d->segment) || intake_n_broken(d->intake) > 0)
                 return 0;
-        return sd_event_source_set_enabled(d->drain, SD_EVENT_ON);
+        return drain_in(d, 0);
 }
 
 /* ---- the tick
@@ -436,16 +435,10 @@ static int add_sources(struct daemon *d) {
         r = sd_event_source_set_prepare(d->wake, before_sleep);
         if (r < 0)
                 return r;
-        r = sd_event_add_defer(d->event, &d->drain, on_drain, d);
+        r = sd_event_add_time_relative(d->event, &d->drain, CLOCK_MONOTONIC, 0, 1, on_drain, d);
         if (r < 0)
                 return r;
         r = sd_event_source_set_priority(d->drain, DRAIN_PRIORITY);
-        if (r < 0)
-                return r;
-        r = sd_event_add_time_relative(d->event, &d->drain_again, CLOCK_MONOTONIC, 0, 0, on_drain_again, d);
-        if (r < 0)
-                return r;
-        r = sd_event_source_set_enabled(d->drain_again, SD_EVENT_OFF);
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(d->event, &d->tick, CLOCK_MONOTONIC, TICK_US, 0, on_tick, d);
@@ -542,7 +535,7 @@ int daemon_finish(struct daemon *d, struct error *e) {
 
 void daemon_deinit(struct daemon *d) {
         sd_event_source **all[] = {
-                &d->drain, &d->drain_again, &d->wake,       &d->tick,       &d->watchdog,
+                &d->drain, &d->wake,       &d->tick,       &d->watchdog,
                 &d->grace, &d->deadline,    &d->signals[0], &d->signals[1], &d->signals[2]
         };
 

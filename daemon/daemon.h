@@ -54,7 +54,7 @@ struct daemon {
         struct rates *rates;
         struct usage usage;
         struct throttle throttle;
-        sd_event_source *drain, *drain_again; /* take in from the lanes: now; in a moment */
+        sd_event_source *drain; /* take in from the lanes */
         sd_event_source *wake, *tick, *watchdog, *grace, *deadline;
         sd_event_source *signals[3];
 

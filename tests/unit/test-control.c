@@ -293,6 +293,34 @@ static void test_fairness(void **state) {
         assert_int_equal(fake.n_status, 100);
 }
 
+static int on_work(sd_event_source *source, uint64_t usec, void *userdata) {
+        unsigned *n = userdata;
+        int r = sd_event_source_set_time_relative(source, 0);
+
+        (void) usec;
+        (*n)++;
+        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+/* Lanes that never run empty (daemon.c) and a client that never stops asking are served in turn. */
+static void test_busy_loop(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        sd_event_source *work = NULL;
+        unsigned n_worked = 0;
+
+        assert_true(sd_event_add_time_relative(h->event, &work, CLOCK_MONOTONIC, 0, 1, on_work, &n_worked) >=
+                    0);
+        assert_true(sd_event_source_set_priority(work, CONTROL_PRIORITY) >= 0);
+        for (unsigned i = 0; i < 100; i++)
+                assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, 0), 21);
+        for (unsigned turns = 0; fake.n_status < 100 && turns < 1000; turns++)
+                assert_int_equal(sd_event_run(h->event, 0), 1);
+        sd_event_source_disable_unref(work);
+        assert_int_equal(fake.n_status, 100);
+        assert_in_range(n_worked, 80, 120);
+}
+
 static void test_longest_request(void **state) {
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial();
@@ -610,25 +638,16 @@ static int remove_folder(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_house, close_house)
         const struct CMUnitTest tests[] = {
-                TEST(test_commands),
-                TEST(test_errors),
-                TEST(test_nul_byte),
-                TEST(test_deep_nesting),
-                TEST(test_pieces),
-                TEST(test_fairness),
-                TEST(test_longest_request),
-                TEST(test_too_many_clients),
-                TEST(test_deaf_client),
-                TEST(test_idle_client),
-                TEST(test_trickling_client),
-                TEST(test_checkpoint),
-                TEST(test_checkpoint_never_written),
-                TEST(test_half_closed),
-                TEST(test_gone),
-                TEST(test_strangers),
-                TEST(test_no_descriptors),
-                TEST(test_socket_file),
-                TEST(test_stale_socket),
+                TEST(test_commands),         TEST(test_errors),
+                TEST(test_nul_byte),         TEST(test_deep_nesting),
+                TEST(test_pieces),           TEST(test_fairness),
+                TEST(test_busy_loop),        TEST(test_longest_request),
+                TEST(test_too_many_clients), TEST(test_deaf_client),
+                TEST(test_idle_client),      TEST(test_trickling_client),
+                TEST(test_checkpoint),       TEST(test_checkpoint_never_written),
+                TEST(test_half_closed),      TEST(test_gone),
+                TEST(test_strangers),        TEST(test_no_descriptors),
+                TEST(test_socket_file),      TEST(test_stale_socket),
                 TEST(test_long_path),
         };
 
