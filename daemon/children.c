@@ -92,8 +92,7 @@ int children_find_program(const char *name, char *ret, size_t size, struct error
                 AZPAR_LIBEXECDIR);
 }
 
-/* ---- in the child, between fork and exec
- * ------------------------------------------------------------------- */
+/* ---- in the child, between fork and exec ---- */
 
 static void child_set_signals(void) {
         struct sigaction sa = { .sa_handler = SIG_DFL };
@@ -185,8 +184,7 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         _exit(EXEC_FAILED);
 }
 
-/* ---- in azpard
- * --------------------------------------------------------------------------------------------- */
+/* ---- in azpard ---- */
 
 static void child_start(struct child *c);
 

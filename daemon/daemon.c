@@ -9,7 +9,10 @@
  * Going to sleep: whoever publishes a record writes to the eventfd only if
  * azpard said that it sleeps.  It says so in the prepare callback, which the
  * loop calls last before it waits, and looks at the lanes once more after
- * that; see segment_consumer_may_sleep().
+ * that; see segment_consumer_may_sleep().  It does not say so for AGAIN_US after
+ * it found something: in a busy system the lanes are drained 50 times a second,
+ * however many games end, and nobody pays for wake-ups (with 1,200 games of
+ * tictactoe a second that was 1,070 wake-ups and 44 ms of CPU time a second).
  *
  * Stopping: header.stop and SIGTERM to all children; workers leave at once,
  * the trainer saves first.  Lanes are drained meanwhile, so nobody is stuck at a
@@ -30,7 +33,7 @@
 
 #define TURN_NS         (2 * NS_PER_MS)
 #define DRAIN_PRIORITY  CONTROL_PRIORITY /* after everything else that waits */
-#define BROKEN_POLL_US  10000
+#define AGAIN_US        20000
 #define TICK_US         1000000
 #define NOTIFY_TICKS    5
 #define WORKER_GRACE_US 5000000 /* for a batch to end; what a worker had committed is safe anyway */
@@ -57,8 +60,7 @@ static struct status_sources sources(const struct daemon *d) {
         };
 }
 
-/* ---- systemd
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- systemd ---- */
 
 static void notify_status(const struct daemon *d, const char *first_lines) {
         struct status_sources s = sources(d);
@@ -91,8 +93,7 @@ static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata) {
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-/* ---- stopping
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- stopping ---- */
 
 static void leave_if_alone(struct daemon *d) {
         if (d->stopping && children_n_running(d->children) == 0)
@@ -155,8 +156,7 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         return 0;
 }
 
-/* ---- lanes
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- lanes ---- */
 
 static void kill_broken(struct daemon *d) {
         for (uint32_t slot = 0; slot < d->segment->n_workers; slot++) {
@@ -177,16 +177,18 @@ static int drain_in(struct daemon *d, uint64_t delay_us) {
 
 static int on_drain(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
+        uint64_t before = d->n_taken;
         int r = intake_turn(d->intake, d->segment, TURN_NS);
 
         (void) source;
         (void) usec;
+        d->n_taken = intake_n_taken(d->intake);
         if (intake_n_broken(d->intake) > 0)
                 kill_broken(d);
         if (r == INTAKE_E_MORE)
                 return drain_in(d, 0);
-        /* A broken lane never looks empty; until its worker is dead, look now and then rather than all the time. */
-        return intake_n_broken(d->intake) > 0 ? drain_in(d, BROKEN_POLL_US) : 0;
+        /* A broken lane never looks empty: until its worker is dead, look now and then, not all the time. */
+        return d->n_taken != before || intake_n_broken(d->intake) > 0 ? drain_in(d, AGAIN_US) : 0;
 }
 
 static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userdata) {
@@ -199,7 +201,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userd
         if (publication_poll(&d->publication, d->segment))
                 check_ready(d);
         control_poll(d->control);
-        return drain_in(d, 0);
+        return 0; /* before_sleep() sees what is in the lanes */
 }
 
 static int before_sleep(sd_event_source *source, void *userdata) {
@@ -209,14 +211,13 @@ static int before_sleep(sd_event_source *source, void *userdata) {
         (void) source;
         r = sd_event_source_get_enabled(d->drain, &enabled);
         if (r < 0 || enabled != SD_EVENT_OFF)
-                return MIN(r, 0);
-        if (segment_consumer_may_sleep(d->segment) || intake_n_broken(d->intake) > 0)
+                return MIN(r, 0); /* we will look by ourselves */
+        if (segment_consumer_may_sleep(d->segment))
                 return 0;
         return drain_in(d, 0);
 }
 
-/* ---- the tick
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- the tick ---- */
 
 static void follow_checkpoints(struct daemon *d, uint64_t now_ns) {
         /* Relaxed: only shown. */
@@ -266,8 +267,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
-/* ---- what the children need from us
- * ------------------------------------------------------------------------------- */
+/* ---- what the children need from us ---- */
 
 static int child_before_start(void *userdata, struct child *c, struct error *e) {
         struct daemon *d = userdata;
@@ -316,8 +316,7 @@ static const struct children_ops children_ops = {
         .heartbeat = child_heartbeat,
 };
 
-/* ---- what clients of the control socket may ask
- * ------------------------------------------------------------------- */
+/* ---- what clients of the control socket may ask ---- */
 
 static cJSON *control_status(void *userdata) {
         struct status_sources s = sources(userdata);
@@ -342,7 +341,7 @@ static int control_set_workers(void *userdata, unsigned n, struct error *e) {
         d->n_desired = n;
         atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
         children_set_workers(d->children, n);
-        log_notice("%u workers from now on", n);
+        log_notice("number of workers: %u from now on", n);
         return 0;
 }
 
@@ -401,8 +400,7 @@ static const struct control_ops control_ops = {
         .stop = control_stop,
 };
 
-/* ---- opening and closing
- * ------------------------------------------------------------------------------------------ */
+/* ---- opening and closing ---- */
 
 static int add_signals(struct daemon *d) {
         static const int numbers[N_ELEMENTS(d->signals)] = { SIGTERM, SIGINT, SIGHUP };
@@ -534,10 +532,8 @@ int daemon_finish(struct daemon *d, struct error *e) {
 }
 
 void daemon_deinit(struct daemon *d) {
-        sd_event_source **all[] = {
-                &d->drain, &d->wake,       &d->tick,       &d->watchdog,
-                &d->grace, &d->deadline,    &d->signals[0], &d->signals[1], &d->signals[2]
-        };
+        sd_event_source **all[] = { &d->drain,    &d->wake,       &d->tick,       &d->watchdog,  &d->grace,
+                                    &d->deadline, &d->signals[0], &d->signals[1], &d->signals[2] };
 
         control_free(d->control);
         children_free(d->children);

@@ -60,6 +60,7 @@ struct daemon {
 
         uint64_t started_ns;
         uint64_t n_ticks;
+        uint64_t n_taken;     /* records that the lanes gave so far */
         uint64_t watchdog_us; /* 0: systemd expects none */
         unsigned n_desired;   /* workers */
         bool ready, stopping;

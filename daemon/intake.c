@@ -35,6 +35,7 @@ struct intake {
         uint32_t record_size;
         uint32_t next_slot; /* whose turn it is */
         unsigned n_broken;
+        uint64_t n_taken;
         struct sample sample;
         struct window_item items[GAME_MAX_PLIES];
         struct intake_slot slots[SEGMENT_MAX_WORKERS];
@@ -175,6 +176,7 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
         if (s->broken)
                 return LANE_E_BROKEN;
         r = lane_read(&seg->lanes[slot], i->record, i->record_size, &n_bytes, &next);
+        i->n_taken += r == 0 || r == LANE_E_BAD_DATA;
         switch (r) {
         case 0:
                 take_record(i, slot, n_bytes);
@@ -242,6 +244,10 @@ uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incar
                 intake_expect(i, slot, 0);
         }
         return intake_counts(i).samples - before;
+}
+
+uint64_t intake_n_taken(const struct intake *i) {
+        return i->n_taken;
 }
 
 bool intake_is_broken(const struct intake *i, uint32_t slot) {

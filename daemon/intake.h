@@ -58,6 +58,9 @@ void intake_finish_slot(struct intake *i, struct segment *s, uint32_t slot);
  */
 uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incarnation);
 
+/* Records read out of lanes so far, good or bad. */
+uint64_t intake_n_taken(const struct intake *i);
+
 /* Its worker has to be killed. */
 bool intake_is_broken(const struct intake *i, uint32_t slot);
 unsigned intake_n_broken(const struct intake *i);

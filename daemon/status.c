@@ -38,8 +38,7 @@ static double load_double(const _Atomic uint64_t *bits) {
         return segment_bits_double(atomic_load_explicit(bits, memory_order_relaxed));
 }
 
-/* ---- pieces of JSON; a failed allocation shows in *ok, so that the callers read as a list
- * ----------------------- */
+/* ---- pieces of JSON; a failed allocation shows in *ok, so that the callers read as a list ---- */
 
 struct object {
         cJSON *json;
@@ -96,8 +95,7 @@ static void put_foreign_text(struct object o, const char *name, const char *text
         put_text(o, name, copy);
 }
 
-/* ---- state
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- state ---- */
 
 static const char *child_state(const struct child *c, const char *const *names, unsigned n_names,
                                uint32_t state) {
@@ -179,8 +177,7 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
         }
 }
 
-/* ---- sections
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- sections ---- */
 
 static void put_training(struct object o, const struct status_sources *s) {
         const struct segment_trainer *t = s->segment->trainer;
