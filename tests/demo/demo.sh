@@ -4,11 +4,16 @@
 # demo.sh BUILD [SECONDS]: train Connect Four from nothing and show it getting stronger.
 #
 # Starts azpard with two workers in a state directory of its own, shows its progress, and every few generations lets
-# the published network play against a uniformly random player and against a plain search without a network (100
-# simulations with random rollouts).  The last row of the table is measured with 100 games each, after training.
+# the published network play
+#
+#   its policy alone (no search) against a uniformly random player,
+#   with a search of 100 simulations against the random player,
+#   the same against a plain search without a network (100 simulations with random rollouts).
+#
+# The last row of the table is measured with 100 games each, after training.
 #
 #   DEMO_DIR=DIR     where to keep everything (default: a new folder under BUILD)
-#   results.tsv      in there: seconds, generation, games, samples, loss, wins/draws/losses against random and plain
+#   results.tsv      in there: seconds, generation, games, samples, loss, and the three as "wins draws losses"
 set -euo pipefail
 build=$1 seconds=${2:-${DEMO_SECONDS:-300}}
 dir=${DEMO_DIR:-$build/demo-$(date +%Y%m%d-%H%M%S)}
@@ -26,21 +31,22 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# play OPPONENT GAMES MODEL SEED: the network's wins, draws and losses against it, as "W D L"
+# play OPPONENT SIMULATIONS GAMES MODEL SEED: the network's wins, draws and losses against it, as "W D L"
 play() {
-        OMP_NUM_THREADS=1 "$build/azpar-match" --config "$dir/azpar.conf" --games "$2" --simulations 100 \
-                --first "model:$3" --second "$1" --seed "$4" --json | jq -r '"\(.wins) \(.draws) \(.losses)"'
+        OMP_NUM_THREADS=1 "$build/azpar-match" --config "$dir/azpar.conf" --games "$3" --simulations "$2" \
+                --first "model:$4" --second "$1" --seed "$5" --json | jq -r '"\(.wins) \(.draws) \(.losses)"'
 }
 
 # measure GAMES: one row of the results, for the weights that are published now
 measure() {
-        local games=$1 now=$((SECONDS - begin)) status model=$dir/measured.safetensors random plain
+        local games=$1 now=$((SECONDS - begin)) status model=$dir/measured.safetensors policy random plain
         cp "$state/model.safetensors" "$model"
         status=$(ctl status --json)
-        random=$(play random "$games" "$model" "$now")
-        plain=$(play plain "$games" "$model" "$now")
-        jq -r --arg t "$now" --arg r "$random" --arg p "$plain" \
-                '[$t, .generation, .totals.games, .totals.samples, (.loss.smooth_total // "-"), $r, $p] | @tsv' \
+        policy=$(play random 1 "$games" "$model" "$now") # one simulation plays the move of the highest prior
+        random=$(play random 100 "$games" "$model" "$now")
+        plain=$(play plain 100 "$games" "$model" "$now")
+        jq -r --arg t "$now" --arg a "$policy" --arg r "$random" --arg p "$plain" \
+                '[$t, .generation, .totals.games, .totals.samples, (.loss.smooth_total // "-"), $a, $r, $p] | @tsv' \
                 <<<"$status" >>"$results"
 }
 
@@ -51,7 +57,7 @@ percent() { # "W D L" -> share of the games won, as text
 last_strength() {
         [ -s "$results" ] || { echo "not measured yet" && return; }
         local r p
-        r=$(tail -n 1 "$results" | cut -f 6) p=$(tail -n 1 "$results" | cut -f 7)
+        r=$(tail -n 1 "$results" | cut -f 7) p=$(tail -n 1 "$results" | cut -f 8)
         echo "beats random in $(percent "$r"), plain search in $(percent "$p")"
 }
 
@@ -71,12 +77,17 @@ progress() { # one line, redrawn in place on a terminal, now and then otherwise
 }
 
 table() {
-        printf '\n%8s %10s %8s %9s %7s   %-16s %-16s\n' seconds generation games samples loss "won: random" "won: plain search"
-        while IFS=$'\t' read -r t generation games samples loss random plain; do
-                [ "$loss" = - ] || loss=$(printf '%.2f' "$loss")
-                printf '%8s %10s %8s %9s %7s   %-16s %-16s\n' "$t" "$generation" "$games" "$samples" "$loss" \
-                        "$(percent "$random")" "$(percent "$plain")"
-        done <"$results"
+        local format='%8s %10s %8s %9s %7s   %-14s %-14s %-14s\n'
+        # shellcheck disable=SC2059 # the format is ours
+        {
+                printf "\n$format" "" "" "" "" "" "policy alone" "100 sims." "100 sims."
+                printf "$format" seconds generation games samples loss "beat random" "beat random" "beat plain search"
+                while IFS=$'\t' read -r t generation games samples loss policy random plain; do
+                        [ "$loss" = - ] || loss=$(printf '%.2f' "$loss")
+                        printf "$format" "$t" "$generation" "$games" "$samples" "$loss" "$(percent "$policy")" \
+                                "$(percent "$random")" "$(percent "$plain")"
+                done <"$results"
+        }
 }
 
 echo "azpar demo: Connect Four, 2 workers, $seconds s; everything is kept in $dir"
