@@ -189,10 +189,14 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network &network, 
 /* An optimiser's key of a parameter: the tensor's address, as text up to libtorch 2.0 and as pointer later.
  */
 template <typename Key> Key state_key(const torch::Tensor &parameter) {
-        if constexpr (std::is_same_v<Key, std::string>)
-                return std::to_string(reinterpret_cast<uintptr_t>(parameter.unsafeGetTensorImpl()));
-        else
+        if constexpr (std::is_same_v<Key, std::string>) {
+                std::ostringstream text;
+
+                text << static_cast<const void *>(parameter.unsafeGetTensorImpl());
+                return text.str();
+        } else {
                 return parameter.unsafeGetTensorImpl();
+        }
 }
 
 bool fits(const torch::Tensor &state, const torch::Tensor &parameter) {
@@ -207,18 +211,25 @@ bool state_fits(torch::optim::OptimizerParamState &state, uint32_t kind, const t
                fits(adam.exp_avg_sq(), parameter);
 }
 
-/* The loader checks the number of parameters only; another network's moments would fail later, in a step. */
+/*
+ * The loader checks the number of parameters only; another network's moments would fail later, in a step.  So
+ * every state must be a parameter's, with its shape.
+ */
 bool optimizer_fits(torch::optim::Optimizer &optimizer, uint32_t kind) {
         using Key = std::decay_t<decltype(optimizer.state().begin()->first)>;
+        size_t n_found = 0;
 
         for (const auto &group : optimizer.param_groups())
                 for (const auto &parameter : group.params()) {
                         auto found = optimizer.state().find(state_key<Key>(parameter));
 
-                        if (found != optimizer.state().end() && !state_fits(*found->second, kind, parameter))
+                        if (found == optimizer.state().end())
+                                continue;
+                        if (!state_fits(*found->second, kind, parameter))
                                 return false;
+                        n_found++;
                 }
-        return true;
+        return n_found == optimizer.state().size();
 }
 
 /* Threads between operations have no work here, and the number can be set once per process only. */

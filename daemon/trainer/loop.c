@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The trainer's loop; see loop.h.  Runs in azpar-trainer.
+ *
+ * Two threads.  The main one does everything; the other one only beats the heart.  A training step cannot be
+ * interrupted and may be long (128x10 on 15x15 with a batch of 256 takes about 10 s on one core of 117
+ * GFLOP/s, and minutes on a slow, busy one), longer than the silence after which azpard calls a child
+ * crashed.  So the second thread beats for as long as the main one has got somewhere within STEP_MAX_NS,
+ * which only a step that hangs exceeds.
+ *
+ * While there is nothing to do the main thread naps: the window has no way to wake a reader, and 100 looks a
+ * second cost nothing.
+ */
+#include "daemon/trainer/loop.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <string.h>
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "daemon/trainer/limiter.h"
+
+#define NAP_NS      (10 * NS_PER_MS)
+#define BEAT_NS     (200 * NS_PER_MS)
+#define RETRY_NS    (5 * NS_PER_S)
+#define STEP_MAX_NS (15 * 60 * NS_PER_S)
+
+struct heart {
+        pthread_t thread;
+        pthread_mutex_t mutex;
+        pthread_cond_t stopped;
+        bool stop;                    /* under mutex */
+        _Atomic uint64_t progress_ns; /* written by the main thread; relaxed: nothing is concluded from it */
+        struct segment_trainer *page;
+};
+
+/* Publications or checkpoints. */
+struct attempt {
+        bool done;              /* one has worked (or none is needed yet) */
+        int failed;             /* negative errno of the last one, 0 if it worked */
+        uint64_t step;          /* of the last one that worked */
+        uint64_t not_before_ns; /* when to try again after a failure */
+};
+
+struct loop {
+        const struct loop_params *p;
+        const struct config *config;
+        const struct segment_header *header;
+        struct segment_trainer *page;
+        struct learner *learner;
+        struct limiter limiter;
+        struct heart heart;
+        struct batch_source source;
+
+        uint64_t gone;
+        uint64_t min_samples;
+        struct attempt publish, save;
+};
+
+/* Relaxed throughout: see segment.h on counters. */
+static void put(_Atomic uint64_t *where, uint64_t value) {
+        atomic_store_explicit(where, value, memory_order_relaxed);
+}
+
+static void put_double(_Atomic uint64_t *where, double value) {
+        put(where, segment_double_bits(value));
+}
+
+static bool is_set(const _Atomic uint32_t *word) {
+        return atomic_load_explicit(word, memory_order_relaxed) != 0;
+}
+
+static void set_state(struct loop *l, enum trainer_state state) {
+        atomic_store_explicit(&l->page->state, (uint32_t) state, memory_order_relaxed);
+        put(&l->heart.progress_ns, clock_now_ns());
+}
+
+static bool should_stop(const struct loop *l) {
+        return *l->p->terminated || is_set(&l->header->stop);
+}
+
+/* ---- heart ---- */
+
+static struct timespec beat_deadline(void) {
+        uint64_t ns = clock_now_ns() + BEAT_NS;
+
+        return (struct timespec){ .tv_sec = (time_t) (ns / NS_PER_S), .tv_nsec = (long) (ns % NS_PER_S) };
+}
+
+static void *heart_beat(void *context) {
+        struct heart *h = context;
+
+        (void) pthread_mutex_lock(&h->mutex);
+        while (!h->stop) {
+                struct timespec deadline = beat_deadline();
+                uint64_t progress = atomic_load_explicit(&h->progress_ns, memory_order_relaxed);
+                uint64_t now = clock_now_ns(); /* after the load, so never before progress */
+
+                if (now - progress < STEP_MAX_NS)
+                        put(&h->page->heartbeat_ns, now);
+                (void) pthread_cond_timedwait(&h->stopped, &h->mutex, &deadline);
+        }
+        (void) pthread_mutex_unlock(&h->mutex);
+        return NULL;
+}
+
+static int heart_start(struct heart *h, struct segment_trainer *page, struct error *e) {
+        pthread_condattr_t monotonic;
+        int r;
+
+        h->page = page;
+        put(&h->progress_ns, clock_now_ns());
+        r = pthread_condattr_init(&monotonic);
+        if (r == 0)
+                r = pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        if (r == 0)
+                r = pthread_cond_init(&h->stopped, &monotonic);
+        if (r == 0)
+                r = pthread_mutex_init(&h->mutex, NULL);
+        if (r == 0)
+                r = pthread_create(&h->thread, NULL, heart_beat, h);
+        if (r != 0)
+                return error_errno(e, -r, "could not start the heartbeat");
+        return 0;
+}
+
+static void heart_stop(struct heart *h) {
+        (void) pthread_mutex_lock(&h->mutex);
+        h->stop = true;
+        (void) pthread_cond_signal(&h->stopped);
+        (void) pthread_mutex_unlock(&h->mutex);
+        (void) pthread_join(h->thread, NULL);
+        (void) pthread_cond_destroy(&h->stopped);
+        (void) pthread_mutex_destroy(&h->mutex);
+}
+
+/* ---- what the page tells ---- */
+
+static void tell(struct loop *l) {
+        const struct checkpoint *s = learner_state(l->learner);
+
+        put(&l->page->step, s->step);
+        put(&l->page->samples_trained, s->samples_trained);
+        put(&l->page->samples_inserted, l->limiter.inserted);
+        put(&l->page->samples_allowed, limiter_allowed(&l->limiter));
+        put(&l->page->gone, l->gone);
+        put_double(&l->page->learning_rate, learner_rate(l->learner));
+        put_double(&l->page->smooth_policy, s->smooth_policy);
+        put_double(&l->page->smooth_value, s->smooth_value);
+        put_double(&l->page->smooth_total, s->smooth_total);
+}
+
+static void tell_loss(struct loop *l) {
+        const struct torch_loss *loss = learner_loss(l->learner);
+
+        put_double(&l->page->loss_policy, loss->policy);
+        put_double(&l->page->loss_value, loss->value);
+        put_double(&l->page->loss_total, loss->total);
+}
+
+/* azpard looks at the page when its eventfd says so. */
+static void wake(struct loop *l) {
+        const uint64_t one = 1;
+
+        /* a full counter (EAGAIN) wakes as well, and azpard looks once a second in any case */
+        while (write(l->p->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+                ;
+}
+
+/* ---- publish and save ---- */
+
+/* Errors that pass by themselves or by making room; all others mean that this process cannot go on. */
+static bool is_passing(int r) {
+        return r == -ENOSPC || r == -EDQUOT || r == -EIO || r == -EROFS || r == -EMFILE || r == -ENFILE ||
+               r == -ENOMEM;
+}
+
+/*
+ * After a publication or checkpoint that gave @r: tell, and say once that it is tried again.
+ * Return: 0 to go on, or @r.
+ */
+static int take_result(struct loop *l, struct attempt *a, int r, const struct error *e) {
+        bool failed_before = a->failed != 0;
+
+        a->failed = r;
+        a->not_before_ns = r < 0 ? clock_now_ns() + RETRY_NS : 0;
+        atomic_store_explicit(&l->page->save_errno,
+                              (uint32_t) - (l->save.failed ? l->save.failed : l->publish.failed),
+                              memory_order_relaxed);
+        if (r == 0) {
+                a->done = true;
+                a->step = learner_state(l->learner)->step;
+                if (failed_before)
+                        log_notice("saving works again at step %" PRIu64, a->step);
+                return 0;
+        }
+        if (!is_passing(r))
+                return r;
+        if (!failed_before)
+                log_warning("%s; training goes on, and it is tried again every few seconds", e->text);
+        return 0;
+}
+
+/* Return: 0 or a negative errno with a text. */
+static int publish(struct loop *l, struct error *e) {
+        const struct checkpoint *s = learner_state(l->learner);
+        uint64_t begin = clock_now_ns();
+        int r;
+
+        r = learner_publish(l->learner, e);
+        if (r < 0)
+                return r;
+        put(&l->page->publish_ns, clock_now_ns() - begin);
+        put(&l->page->published_step, s->step);
+        /* release: pairs with azpard's acquire, which then opens the file */
+        atomic_store_explicit(&l->page->published_generation, s->generation, memory_order_release);
+        wake(l);
+        return 0;
+}
+
+static uint64_t asked_checkpoint(const struct loop *l) {
+        return atomic_load_explicit(&l->header->checkpoint_request, memory_order_relaxed);
+}
+
+/* Return: 0 or a negative errno with a text. */
+static int save(struct loop *l, struct error *e) {
+        uint64_t request = asked_checkpoint(l);
+        int r;
+
+        set_state(l, TRAINER_SAVING);
+        r = learner_save(l->learner, l->limiter.tail, limiter_allowed(&l->limiter), e);
+        if (r < 0)
+                return r;
+        put(&l->page->checkpoint_step, learner_state(l->learner)->step);
+        put(&l->page->checkpoint_done, request);
+        wake(l);
+        return 0;
+}
+
+static bool is_due(const struct attempt *a, uint64_t step, uint64_t interval) {
+        return (!a->done || step - a->step >= interval) && clock_now_ns() >= a->not_before_ns;
+}
+
+/* Publish and save what is due. Return: 0 or a negative errno with a text. */
+static int publish_and_save(struct loop *l, struct error *e) {
+        uint64_t step = learner_state(l->learner)->step;
+        bool asked =
+                asked_checkpoint(l) != atomic_load_explicit(&l->page->checkpoint_done, memory_order_relaxed);
+        int r;
+
+        if (is_due(&l->publish, step, l->config->train_publish_interval)) {
+                r = take_result(l, &l->publish, publish(l, e), e);
+                if (r < 0)
+                        return r;
+        }
+        if (is_due(&l->save, step, asked ? 0 : l->config->train_checkpoint_interval))
+                return take_result(l, &l->save, save(l, e), e);
+        return 0;
+}
+
+/* ---- train ---- */
+
+static int read_window(const void *context, uint64_t number, struct sample *ret) {
+        return window_read(context, number, ret);
+}
+
+/* What to do now: train, or stand still for the reason that the state tells. */
+static enum trainer_state choose(struct loop *l) {
+        if (is_set(&l->header->pause))
+                return TRAINER_PAUSED;
+        if (l->source.tail - l->source.first < l->min_samples)
+                return TRAINER_FILLING;
+        return limiter_allowed(&l->limiter) < l->config->train_batch ? TRAINER_LIMITED : TRAINER_TRAINING;
+}
+
+/* One step, or a nap. Return: 0 or a negative errno with a text. */
+static int work(struct loop *l, struct error *e) {
+        enum trainer_state state;
+        int r;
+
+        l->source.first = window_first(l->p->window);
+        l->source.tail = window_tail(l->p->window);
+        limiter_insert(&l->limiter, l->source.tail);
+        state = choose(l);
+        set_state(l, state);
+        if (state == TRAINER_TRAINING) {
+                r = learner_step(l->learner, &l->source, &l->gone, e);
+                if (r < 0)
+                        return r;
+                if (r == 0) {
+                        (void) limiter_take(&l->limiter, l->config->train_batch);
+                        tell_loss(l);
+                        tell(l);
+                        return 0;
+                }
+        }
+        tell(l);
+        clock_sleep_ns(NAP_NS);
+        return 0;
+}
+
+static int run(struct loop *l, struct error *e) {
+        int r;
+
+        while (!should_stop(l)) {
+                r = publish_and_save(l, e);
+                if (r < 0)
+                        return r;
+                r = work(l, e);
+                if (r < 0)
+                        return r;
+        }
+        return save(l, e);
+}
+
+static void start_limiter(struct loop *l) {
+        const struct config *c = l->config;
+        const struct checkpoint *s = learner_state(l->learner);
+        const struct limiter_window w = {
+                .first = window_first(l->p->window),
+                .tail = window_tail(l->p->window),
+                .capacity = window_capacity(l->p->window),
+        };
+
+        if (learner_origin(l->learner) == LEARNER_RESUMED)
+                limiter_resume(&l->limiter, c->replay_ratio, c->replay_slack, &w, s->samples_allowed,
+                               s->window_tail);
+        else
+                limiter_start(&l->limiter, c->replay_ratio, c->replay_slack, &w);
+}
+
+int loop_run(const struct loop_params *p, struct error *e) {
+        struct loop l = {
+                .p = p,
+                .config = p->config,
+                .header = p->segment->header,
+                .page = p->segment->trainer,
+                .learner = p->learner,
+                .source = { .context = p->window, .read = read_window },
+                .min_samples = MIN(p->config->replay_min_samples, window_capacity(p->window)),
+        };
+        int r;
+
+        /* what there is now needs no checkpoint: it came from one, or has no step yet to lose */
+        l.save = (struct attempt){ .done = true, .step = learner_state(l.learner)->step };
+        start_limiter(&l);
+        r = heart_start(&l.heart, l.page, e);
+        if (r < 0)
+                return r;
+        set_state(&l, TRAINER_STARTING);
+        atomic_store_explicit(&l.page->on_cuda, learner_on_cuda(l.learner), memory_order_relaxed);
+        tell(&l);
+        r = run(&l, e);
+        heart_stop(&l.heart);
+        return r;
+}
