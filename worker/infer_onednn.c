@@ -23,9 +23,10 @@
  * it wants; the others have to take the same, so that weights are packed once.  Activations of all sizes live
  * in the same memory.
  *
- * Rejected: Winograd (dnnl_convolution_winograd, f32 only).  It is up to twice as fast as the direct
- * convolution on AVX-512 without bf16, but its weights are four times as large (47 MB for 128 filters x 10
- * blocks, a worker may have 25) and their layout depends on the batch.
+ * Rejected: Winograd (dnnl_convolution_winograd, f32 and AVX-512 only).  Measured at 15x15 it is 1.3 to 1.7
+ * times as fast as the direct convolution, but its weights are four times as large (47 MB for 128 filters x
+ * 10 blocks, where a whole worker may have 25), take 115 ms to pack instead of 10, have a layout that depends
+ * on the batch, and some sizes (32 filters on 6x7) are not implemented.
  */
 #include "worker/infer.h"
 
@@ -632,8 +633,8 @@ void infer_free(struct infer *i) {
 
 /*
  * Whether bf16 pays: not if emulated, and on Intel only with AMX.  Measured, bf16 against f32 at 128 filters
- * on 15x15: AMX 8.2x, AVX512_BF16 on AMD (Zen 4) 2.0x, AVX512_BF16 alone on Intel (Sapphire Rapids, AMX
- * masked) 0.62x.
+ * on 15x15: AMX 8.2x, AVX512_BF16 on AMD (Zen 4) 2.0x, AVX512_BF16 on Intel
+ * (Sapphire Rapids without its AMX) 0.62x.
  */
 static bool bf16_pays(void) {
         const unsigned isa = dnnl_get_effective_cpu_isa();
@@ -768,8 +769,7 @@ int infer_run(struct infer *i, const float *planes, unsigned n, float *ret_logit
         return 0;
 }
 
-/* Weights can be finite and still lead to what is not: one trial, of a board without stones, before they are
- * taken. */
+/* Finite weights can still lead to what is not finite: one trial, of a board without stones, will tell. */
 static int try_weights(struct infer *i, struct error *e) {
         float planes[GAME_MAX_PLANES * GAME_MAX_CELLS] = { 0.0f }, logits[GAME_MAX_MOVES], value;
 

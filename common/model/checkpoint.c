@@ -595,8 +595,7 @@ static int compare_steps(const void *a, const void *b) {
         return (x < y) - (x > y);
 }
 
-/* Steps of all checkpoints, newest first; leftovers are removed on the way. Return: 0 with *ret to be freed.
- */
+/* Steps of all checkpoints, newest first, to be freed by the caller; leftovers are removed on the way. */
 static int list_and_clean(DIR *d, uint64_t **ret, size_t *ret_n, struct error *e) {
         cleanup_(freep) uint64_t *steps = NULL;
         size_t n = 0, n_room = 0;

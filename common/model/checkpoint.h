@@ -6,10 +6,11 @@
  *
  *   model.safetensors   weights
  *   optimizer.bin       libtorch's archive of the optimiser, opaque here
- *   state.json          everything else that makes resuming exact (P6), and size and crc32c of the other files
+ *   state.json          the rest of what makes resuming exact (P6), and the others' sizes and crc32c
  *
  * A checkpoint is written to checkpoints/.tmp-<step>/, synced, and renamed, so one that has its final name is
- * whole.  azpard checks the newest one at start (without libtorch); the trainer writes, loads and prunes them.
+ * whole.  azpard checks the newest one at start (without libtorch); the trainer writes, loads and
+ * prunes them.
  */
 
 #include <stdint.h>
@@ -27,18 +28,19 @@ struct checkpoint {
         uint64_t window_tail;     /* samples in the window's history at this step */
         uint64_t optimizer_kind;  /* OPTIMIZER_ADAM, OPTIMIZER_SGD */
         double smooth_policy, smooth_value, smooth_total;
-        struct rng rng;           /* of the trainer's draws */
+        struct rng rng; /* of the trainer's draws */
         struct network network;
 };
 
 /*
  * checkpoint_newest() - find and check the newest checkpoint
  *
- * Return: 0 with *ret and its directory's name ("checkpoints/0000001000"); -ENOENT: there is none; -EBADMSG (damaged:
- * names file, reason and what to do: move that directory away to resume from the one before); -EINVAL: it is of another network.
+ * Return: 0 with *ret and its directory's name ("checkpoints/0000001000"); -ENOENT: there is none; -EBADMSG
+ * (damaged: names file, reason and what to do: move that directory away to resume from the one before);
+ * -EINVAL: it is of another network.
  */
-must_check_ int checkpoint_newest(int state_fd, const struct network *want, struct checkpoint *ret, char ret_path[64],
-                                  struct error *e);
+must_check_ int checkpoint_newest(int state_fd, const struct network *want, struct checkpoint *ret,
+                                  char ret_path[64], struct error *e);
 
 /*
  * checkpoint_write() - write a checkpoint durably and atomically

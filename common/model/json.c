@@ -20,8 +20,7 @@ static size_t digits(const char *text, size_t n) {
         return i;
 }
 
-/* Length of the JSON number at the start of @text, 0 if there is none by the grammar (RFC 8259, section 6).
- */
+/* Length of the number at the start of @text, 0 if it is none by the grammar (RFC 8259, section 6). */
 static size_t number_length(const char *text, size_t n) {
         size_t i = n > 0 && text[0] == '-', k = digits(text + i, n - i);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The network's description; see network.h.  Every process reads it: one list, so that their orders cannot
- * differ. */
+/* The network's description; see network.h.  One list for every process, so that orders cannot differ. */
 #include "common/model/network.h"
 
 #include <assert.h>

@@ -11,9 +11,9 @@
  *   policy_conv 1x1 F -> 2, bias; policy_bn; ReLU; policy_fc  2 * cells -> moves   (logits)
  *   value_conv  1x1 F -> 1, bias; value_bn;  ReLU; value_fc1  cells -> 256; ReLU; value_fc2 256 -> 1; tanh
  *
- * Batch norm: eps 1e-5, momentum 0.1.  All tensors are F32, row-major; convolutions are [out][in][h][w], linear
- * layers [out][in]; the planes enter as [n][planes][rows][cols], and heads are flattened in the order (channel, row, col).
- * Names: conv_input.weight, bn_input.{weight,bias,running_mean,running_var},
+ * Batch norm: eps 1e-5, momentum 0.1.  All tensors are F32, row-major; convolutions are [out][in][h][w],
+ * linear layers [out][in]; the planes enter as [n][planes][rows][cols], and heads are flattened in the order
+ * (channel, row, col). Names: conv_input.weight, bn_input.{weight,bias,running_mean,running_var},
  * res_block_0.conv1.weight, res_block_0.bn1.weight, ..., policy_fc.bias, ...
  */
 
@@ -28,7 +28,7 @@
 #define NETWORK_MAX_BLOCKS      40
 #define NETWORK_NAME_MAX        48
 /* 2 (conv) + 4 (bn) for the input, 2 x that per block, 6 + 2 for the policy head, 6 + 4 for the value head */
-#define NETWORK_MAX_TENSORS     (6 + NETWORK_MAX_BLOCKS * 12 + 8 + 10)
+#define NETWORK_MAX_TENSORS (6 + NETWORK_MAX_BLOCKS * 12 + 8 + 10)
 
 struct network {
         char rules[GAME_RULES_MAX];

@@ -174,8 +174,7 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(((const struct tensor *) a)->name, ((const struct tensor *) b)->name);
 }
 
-/* The tensors must cover the data: no overlap, no hole, nothing behind the last one. Leaves them sorted by
- * name. */
+/* The tensors must cover the data: no overlap, no hole, nothing behind. Leaves them sorted by name. */
 static int check_cover(struct safetensors *s, struct error *e) {
         uint64_t at = 0;
         char shown[N_SHOWN];

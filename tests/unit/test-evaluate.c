@@ -71,8 +71,7 @@ static void random_position(const struct game *g, struct rng *r, struct game_sta
 
 /*
  * For each position the logits must be those of the reference for one of the board's symmetries, turned back
- * by hand with the maps: cell c stands at cell_map[s][c], move m is move_map[s][m].  Return: which one it
- * was.
+ * by hand with the maps: cell c stands at cell_map[s][c], move m is move_map[s][m].  Return: which.
  */
 static unsigned find_symmetry(const struct fixture_weights *w, const struct game *g,
                               const struct game_state *position, const float *logits, float value) {
@@ -133,8 +132,7 @@ static void test_symmetries_are_undone(void **state) {
                                                    evaluate_value(v, i));
 
                         seen[s] = true;
-                        /* without a generator it is the board itself (positions without stones are their own
-                         * mirror) */
+                        /* without a generator it is the board itself */
                         if (i % 4 == 0)
                                 assert_int_equal(s, 0);
                 }

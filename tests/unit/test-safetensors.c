@@ -115,8 +115,7 @@ static void test_round_trip(void **state) {
         }
 }
 
-/* What other readers rely on: aligned data, entries in the order of their data, only strings in the metadata.
- */
+/* What other readers rely on: aligned data, entries in the order of their data, metadata of strings. */
 static void test_written_form(void **state) {
         cleanup_(freep) unsigned char *bytes = NULL;
         cleanup_(json_freep) cJSON *header = NULL;
