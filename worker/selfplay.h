@@ -15,9 +15,10 @@
  *
  * Everything random in a game (noise, moves, symmetries) comes from the game's own stream, which follows from
  * (seed, slot, incarnation, number of the game in this process).  So the same seed, weights and settings give
- * the same games, however many are in play and in whatever order they end.  The incarnation takes part so
- * that a restarted worker goes on with new games instead of playing the old ones again; it counts up from 1
- * in a fresh window, so fresh runs with one seed are the same.
+ * the same games, in whatever order they end.  (It is the network that ties them to the number of games in
+ * play: its kernels round differently for another size of batch.)  The incarnation takes part so that a
+ * restarted worker goes on with new games instead of playing the old ones again; it counts up from 1 in a
+ * fresh window, so fresh runs with one seed are the same.
  */
 
 #include <stddef.h>

@@ -9,8 +9,12 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <string.h>
+#include "common/model/safetensors.h"
+#include "tests/unit/fixture-network.h"
+#include "worker/evaluate.h"
 #include "worker/selfplay.h"
 
 #define MAX_RECORDS 4000
@@ -29,6 +33,7 @@ struct stage {
         size_t n_records;
         struct record records[MAX_RECORDS];
         int commit_result, run_result;
+        struct evaluate *network; /* instead of the hash, where it is not NULL */
 };
 
 static uint64_t hash_position(const struct game *g, const struct game_state *p) {
@@ -48,6 +53,8 @@ static unsigned stage_add(void *context, const struct game_state *p, struct rng 
 
         assert_true(i < MAX_BATCH);
         assert_false(p->over);
+        if (stage->network)
+                return evaluate_add(stage->network, p, rng);
         if (rng) {
                 stage->n_symmetries_asked++;
                 (void) rng_below(rng, stage->game->n_symmetries);
@@ -63,19 +70,21 @@ static int stage_run(void *context, struct error *e) {
         struct stage *stage = context;
 
         stage->n_batch = 0;
+        if (stage->network)
+                return evaluate_run(stage->network, e);
         return stage->run_result < 0 ? error_set(e, stage->run_result, "out of order") : 0;
 }
 
 static const float *stage_logits(void *context, unsigned i) {
         struct stage *stage = context;
 
-        return stage->logits[i];
+        return stage->network ? evaluate_logits(stage->network, i) : stage->logits[i];
 }
 
 static float stage_value(void *context, unsigned i) {
         struct stage *stage = context;
 
-        return stage->values[i];
+        return stage->network ? evaluate_value(stage->network, i) : stage->values[i];
 }
 
 static int stage_commit(void *context, const unsigned char *bytes, size_t n_bytes, struct error *e) {
@@ -105,6 +114,7 @@ static struct stage *stage_new(const char *game) {
 static void stage_free(struct stage *stage) {
         for (size_t i = 0; i < stage->n_records; i++)
                 test_free(stage->records[i].bytes);
+        evaluate_free(stage->network);
         game_free(stage->game);
         test_free(stage);
 }
@@ -138,14 +148,42 @@ static struct selfplay *selfplay_on(struct stage *stage, const struct selfplay_o
         return p;
 }
 
-/* Play until @n_games are committed. */
-static struct stage *play(const char *game, const struct selfplay_options *o, size_t n_games) {
-        struct stage *stage = stage_new(game);
+static void play_on(struct stage *stage, const struct selfplay_options *o, size_t n_games) {
         cleanup_(selfplay_freep) struct selfplay *p = selfplay_on(stage, o);
 
         selfplay_set_generation(p, 5);
         while (stage->n_records < n_games)
                 assert_int_equal(selfplay_step(p, NULL), 0);
+}
+
+/* Play until @n_games are committed. */
+static struct stage *play(const char *game, const struct selfplay_options *o, size_t n_games) {
+        struct stage *stage = stage_new(game);
+
+        play_on(stage, o, n_games);
+        return stage;
+}
+
+/* The same with a small network of random weights. */
+static struct stage *play_with_network(const char *game, unsigned precision, const struct selfplay_options *o,
+                                       size_t n_games) {
+        cleanup_(fixture_weights_freep) struct fixture_weights *weights = NULL;
+        struct stage *stage = stage_new(game);
+        cleanup_(fd_closep) int directory_fd = -1;
+        struct model_info info = { .generation = 1 };
+        char directory[64];
+        uint64_t generation;
+
+        fixture_directory(directory);
+        directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        network_init(&info.network, stage->game, 16, 2);
+        weights = fixture_weights_new(&info.network, 1);
+        assert_int_equal(model_write(directory_fd, "m", &info, fixture_tensors(weights), NULL), 0);
+        assert_int_equal(evaluate_new(stage->game, &info.network, precision, o->games, &stage->network, NULL),
+                         0);
+        assert_int_equal(evaluate_load(stage->network, directory_fd, "m", &generation, NULL), 0);
+        fixture_remove(directory);
+        play_on(stage, o, n_games);
         return stage;
 }
 
@@ -360,6 +398,17 @@ static void test_games_do_not_depend_on_each_other(void **state) {
                 assert_false(is_among(alone, i, next) || is_among(alone, i, neighbour));
 }
 
+static void test_with_a_network(void **state) {
+        (void) state;
+        for (unsigned precision = PRECISION_AUTO; precision <= PRECISION_F32; precision++) {
+                cleanup_(stage_freep) struct stage *first =
+                        play_with_network("game.name=connect4", precision, &usual, 12);
+                cleanup_(stage_freep) struct stage *again =
+                        play_with_network("game.name=connect4", precision, &usual, 12);
+                assert_true(same_records(first, again, 12));
+        }
+}
+
 static void test_generation_that_searched(void **state) {
         cleanup_(stage_freep) struct stage *stage = stage_new("game.name=connect4");
         cleanup_(selfplay_freep) struct selfplay *p = selfplay_on(stage, &usual);
@@ -441,6 +490,7 @@ int main(void) {
                 cmocka_unit_test(test_records_of_the_original),
                 cmocka_unit_test(test_a_seed_fixes_the_games),
                 cmocka_unit_test(test_games_do_not_depend_on_each_other),
+                cmocka_unit_test(test_with_a_network),
                 cmocka_unit_test(test_generation_that_searched),
                 cmocka_unit_test(test_counters),
                 cmocka_unit_test(test_failures_go_up),

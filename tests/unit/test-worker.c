@@ -179,7 +179,7 @@ static unsigned drain(struct stage *stage) {
 static const char *const tiny[] = { "game.name=tictactoe", "network.filters=8", "network.blocks=1",
                                     "service.lane_bytes=65536", "search.simulations=20" };
 
-static void test_from_start_to_stop(void **state) {
+static void test_models_are_taken_up_or_refused(void **state) {
         struct stage stage;
         uint64_t beat;
 
@@ -224,10 +224,26 @@ static void test_from_start_to_stop(void **state) {
         assert_true(atomic_load(&stage.worker->lag_ns) > 0);
         assert_int_equal(atomic_load(&stage.worker->refused), 2);
 
-        /* pause: batches stand still, the heart beats */
+        atomic_store(&stage.segment->header->stop, 1);
+        assert_int_equal(end_of_worker(&stage), 0);
+        (void) drain(&stage);
+        end_stage(&stage);
+}
+
+/* Standing still, its heart beats. */
+static void test_pause_and_throttle(void **state) {
+        struct stage stage;
+        uint64_t beat, batches;
+
+        (void) state;
+        start_stage(&stage, tiny, N_ELEMENTS(tiny));
+        write_model(&stage, 1, FILTERS);
+        announce(&stage, 1);
+        start_worker(&stage);
+        wait_for(&stage, true, stage.n_samples > 0);
         atomic_store(&stage.segment->header->pause, 1);
         wait_for(&stage, true, atomic_load(&stage.worker->state) == WORKER_PAUSED);
-        uint64_t batches = atomic_load(&stage.worker->batches);
+        batches = atomic_load(&stage.worker->batches);
         beat = atomic_load(&stage.worker->heartbeat_ns);
         wait_for(&stage, true, atomic_load(&stage.worker->heartbeat_ns) != beat);
         assert_int_equal(atomic_load(&stage.worker->batches), batches);
@@ -320,7 +336,8 @@ static void test_what_can_never_work(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_from_start_to_stop),
+                cmocka_unit_test(test_models_are_taken_up_or_refused),
+                cmocka_unit_test(test_pause_and_throttle),
                 cmocka_unit_test(test_full_lane),
                 cmocka_unit_test(test_killed_again_and_again),
                 cmocka_unit_test(test_what_can_never_work),
