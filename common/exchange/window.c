@@ -109,8 +109,8 @@ static size_t n_words(uint32_t length) {
         return (SLOT_HEADER_BYTES + (size_t) length + SLOT_WORD - 1) / SLOT_WORD;
 }
 
-/* Copy the slot of @number out. Return: whether it holds that number, whole and with the right checksum. */
-static bool slot_load(const struct window *w, uint64_t number, union slot_image *ret) {
+/* Copy the slot of @number out. Return: whether it held that number from the copy's begin to its end. */
+static bool slot_copy(const struct window *w, uint64_t number, union slot_image *ret) {
         _Atomic uint64_t *from = slot_words(w, number);
         uint64_t *to = ret->words;
 
@@ -125,9 +125,12 @@ static bool slot_load(const struct window *w, uint64_t number, union slot_image 
         for (size_t i = 2; i < n_words(ret->length); i++)
                 to[i] = atomic_load_explicit(&from[i], memory_order_acquire);
         /* relaxed: ordered by the acquires above */
-        if (atomic_load_explicit(&from[0], memory_order_relaxed) != number)
-                return false;
-        return image_crc(ret) == ret->crc;
+        return atomic_load_explicit(&from[0], memory_order_relaxed) == number;
+}
+
+/* The same, and the checksum is right. */
+static bool slot_load(const struct window *w, uint64_t number, union slot_image *ret) {
+        return slot_copy(w, number, ret) && image_crc(ret) == ret->crc;
 }
 
 /* Write w->image to its slot. */
