@@ -23,7 +23,7 @@
 
 #define NAP_NS      (10 * NS_PER_MS)
 #define BEAT_NS     (200 * NS_PER_MS)
-#define RETRY_NS    (5 * NS_PER_S)
+#define RETRY_NS    (2 * NS_PER_S)
 #define STEP_MAX_NS (15 * 60 * NS_PER_S)
 
 struct heart {

@@ -135,7 +135,7 @@ static int parse_arguments(int argc, char **argv, int ret_fds[N_FDS]) {
                 seen |= 1u << c;
         }
         if (seen != (1u << N_FDS) - 1 || optind < argc) {
-                log_error("wrong arguments; usage: %s", help);
+                log_error("wrong arguments: azpard starts this program; see --help");
                 return EX_CONFIG;
         }
         return -1;

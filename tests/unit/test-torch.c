@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * libtorch behind torch.h: order and layout of the tensors against a plain C
- * network written from network.h, and one training step against arithmetic done by hand.
+ * libtorch behind torch.h: order and layout of the tensors against the network
+ * in plain C, and one training step against arithmetic done by hand.
  */
 #include "daemon/trainer/torch.h"
 
@@ -9,7 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
-#include "tests/unit/fixture-network.h"
+#include "tests/unit/fixture-reference.h"
 
 enum { ROWS = 4, COLS = 5, CELLS = ROWS * COLS, PLANES = 3, MOVES = 6, BATCH = 8, BLOCKS = 2 };
 
@@ -91,87 +91,6 @@ static bool equal_weights(const struct fixture_weights *a, const struct fixture_
         return true;
 }
 
-/* ---- the network in plain C, from network.h ---- */
-
-/* @in: [channels][CELLS] to @ret: [filters][CELLS], convolution with padding and batch norm. */
-static void plain_conv(struct fixture_weights *w, const char *conv, const char *bn, uint32_t channels,
-                       uint32_t filters, int side, const double *in, double *ret) {
-        char name[NETWORK_NAME_MAX];
-        const float *k, *bias, *gamma, *beta, *mean, *variance;
-
-#define TENSOR(of, what) ((void) snprintf(name, sizeof(name), "%s." what, of), fixture_tensor(w, name))
-        k = TENSOR(conv, "weight");
-        bias = TENSOR(conv, "bias");
-        gamma = TENSOR(bn, "weight");
-        beta = TENSOR(bn, "bias");
-        mean = TENSOR(bn, "running_mean");
-        variance = TENSOR(bn, "running_var");
-#undef TENSOR
-        for (uint32_t f = 0; f < filters; f++)
-                for (int cell = 0; cell < CELLS; cell++) {
-                        double sum = bias[f];
-
-                        for (uint32_t c = 0; c < channels; c++)
-                                for (int i = 0; i < side * side; i++) {
-                                        int row = cell / COLS + i / side - side / 2;
-                                        int col = cell % COLS + i % side - side / 2;
-
-                                        if (row >= 0 && row < ROWS && col >= 0 && col < COLS)
-                                                sum += (double) k[(f * channels + c) * side * side + i] *
-                                                       in[c * CELLS + row * COLS + col];
-                                }
-                        ret[f * CELLS + cell] =
-                                (sum - mean[f]) / sqrt(variance[f] + NETWORK_BN_EPSILON) * gamma[f] + beta[f];
-                }
-}
-
-static void plain_relu(double *x, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                x[i] = x[i] > 0 ? x[i] : 0;
-}
-
-static void plain_linear(const float *weight, const float *bias, uint32_t in, uint32_t out, const double *x,
-                         double *ret) {
-        for (uint32_t o = 0; o < out; o++) {
-                ret[o] = bias[o];
-                for (uint32_t i = 0; i < in; i++)
-                        ret[o] += (double) weight[o * in + i] * x[i];
-        }
-}
-
-static void plain_forward(struct fixture_weights *w, const float *planes, double *ret_logits,
-                          double *ret_value) {
-        enum { F = 8 };
-        double x[F * CELLS], y[F * CELLS], z[F * CELLS], hidden[NETWORK_VALUE_HIDDEN];
-        char conv[32], bn[32];
-
-        for (int i = 0; i < PLANES * CELLS; i++)
-                y[i] = planes[i];
-        plain_conv(w, "conv_input", "bn_input", PLANES, F, 3, y, x);
-        plain_relu(x, F * CELLS);
-        for (int block = 0; block < BLOCKS; block++)
-                for (int half = 1; half <= 2; half++) {
-                        (void) snprintf(conv, sizeof(conv), "res_block_%d.conv%d", block, half);
-                        (void) snprintf(bn, sizeof(bn), "res_block_%d.bn%d", block, half);
-                        plain_conv(w, conv, bn, F, F, 3, half == 1 ? x : y, half == 1 ? y : z);
-                        for (int i = 0; half == 2 && i < F * CELLS; i++)
-                                x[i] += z[i];
-                        plain_relu(half == 1 ? y : x, F * CELLS);
-                }
-        plain_conv(w, "policy_conv", "policy_bn", F, NETWORK_POLICY_CHANNELS, 1, x, y);
-        plain_relu(y, NETWORK_POLICY_CHANNELS * CELLS);
-        plain_linear(fixture_tensor(w, "policy_fc.weight"), fixture_tensor(w, "policy_fc.bias"),
-                     NETWORK_POLICY_CHANNELS * CELLS, MOVES, y, ret_logits);
-        plain_conv(w, "value_conv", "value_bn", F, 1, 1, x, y);
-        plain_relu(y, CELLS);
-        plain_linear(fixture_tensor(w, "value_fc1.weight"), fixture_tensor(w, "value_fc1.bias"), CELLS,
-                     NETWORK_VALUE_HIDDEN, y, hidden);
-        plain_relu(hidden, NETWORK_VALUE_HIDDEN);
-        plain_linear(fixture_tensor(w, "value_fc2.weight"), fixture_tensor(w, "value_fc2.bias"),
-                     NETWORK_VALUE_HIDDEN, 1, hidden, ret_value);
-        *ret_value = tanh(*ret_value);
-}
-
 /* A tensor in another order, layout or shape than network_tensors() has it gives other numbers here. */
 static void test_forward(void **state) {
         struct torch_params p = params(TORCH_OPTIMIZER_ADAM);
@@ -187,7 +106,7 @@ static void test_forward(void **state) {
         set_weights(t, w);
         assert_int_equal(torch_forward(t, d.planes, BATCH, logits, value, text), 0);
         for (int i = 0; i < BATCH; i++) {
-                plain_forward(w, d.planes + i * PLANES * CELLS, expected, &expected_value);
+                expected_value = reference_run(w, d.planes + i * PLANES * CELLS, expected);
                 for (int m = 0; m < MOVES; m++)
                         assert_true(fabs(logits[i * MOVES + m] - expected[m]) < 1e-4);
                 assert_true(fabs(value[i] - expected_value) < 1e-4);
