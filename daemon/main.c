@@ -56,7 +56,7 @@ static int open_window(struct daemon *d, struct error *e) {
                             (uintmax_t) window_n_damaged(d->window));
         d->window_read_fd = openat(d->state.fd, "window", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (d->window_read_fd < 0)
-                return error_errno(e, -errno, "could not open '%s/window'", d->state.path);
+                return error_errno(e, -errno, "could not open 'window' again");
         r = intake_new(d->game, d->window, &d->intake);
         return r < 0 ? error_errno(e, r, "could not prepare for samples") : 0;
 }
@@ -83,6 +83,19 @@ static int check_checkpoint(struct daemon *d, struct checkpoint *ret, struct err
                 d->checkpoint_ns = d->checkpoint_ns > age_ns ? d->checkpoint_ns - age_ns : 1;
         }
         return 0;
+}
+
+/* What an earlier run left in the state directory, or nothing. */
+static int open_files(struct daemon *d, struct checkpoint *ret, struct error *e) {
+        int r;
+
+        r = open_window(d, e);
+        if (r < 0)
+                return r;
+        r = publication_init(&d->publication, d->state.fd, &d->network, e);
+        if (r < 0)
+                return r;
+        return check_checkpoint(d, ret, e);
 }
 
 /* Take up what a killed predecessor's workers committed, then remove its segment. */
@@ -178,15 +191,11 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
         r = statedir_lock_children(&d->state, CHILDREN_LOCK_TIMEOUT_NS, e);
         if (r < 0)
                 return r;
-        r = open_window(d, e);
-        if (r < 0)
+        r = open_files(d, &checkpoint, e);
+        if (r < 0) {
+                error_prefix(e, "state directory '%s'", d->state.path);
                 return r;
-        r = publication_init(&d->publication, d->state.fd, &d->network, e);
-        if (r < 0)
-                return r;
-        r = check_checkpoint(d, &checkpoint, e);
-        if (r < 0)
-                return r;
+        }
         r = open_segment(d, &checkpoint, e);
         if (r < 0)
                 return r;
