@@ -232,7 +232,8 @@ static void follow_checkpoints(struct daemon *d, uint64_t now_ns) {
 static void follow_throttle(struct daemon *d) {
         const struct segment_trainer *t = d->segment->trainer;
         uint32_t state = atomic_load_explicit(&t->state, memory_order_relaxed);
-        bool trains = children_get(d->children, CHILDREN_TRAINER)->first_beat_ns != 0 &&
+        const struct child *c = children_get(d->children, CHILDREN_TRAINER);
+        bool trains = c->phase == CHILD_RUNNING && c->first_beat_ns &&
                       (state == TRAINER_TRAINING || state == TRAINER_LIMITED || state == TRAINER_SAVING);
         bool on = false;
 
@@ -241,7 +242,7 @@ static void follow_throttle(struct daemon *d) {
         if (trains)
                 on = throttle_update(&d->throttle, window_tail(d->window),
                                      atomic_load_explicit(&t->samples_trained, memory_order_relaxed));
-        else if (state != TRAINER_PAUSED)
+        else if (c->phase != CHILD_RUNNING || state != TRAINER_PAUSED)
                 throttle_reset(&d->throttle);
         atomic_store_explicit(&d->segment->header->throttle, on, memory_order_relaxed);
 }
@@ -257,8 +258,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         usage_tick(&d->usage, d->children, &d->state, window_fd(d->window), now_ns);
         follow_checkpoints(d, now_ns);
         follow_throttle(d);
-        if (publication_poll(&d->publication,
-                             d->segment)) /* in case that the trainer was killed before it woke us */
+        /* In case that the trainer was killed before it woke us. */
+        if (publication_poll(&d->publication, d->segment))
                 check_ready(d);
         control_poll(d->control);
         if (d->n_ticks++ % NOTIFY_TICKS == 0)
