@@ -42,7 +42,7 @@ measure() {
         local games=$1 now=$((SECONDS - begin)) status model=$dir/measured.safetensors policy random plain
         cp "$state/model.safetensors" "$model"
         status=$(ctl status --json)
-        policy=$(play random 1 "$games" "$model" "$now") # one simulation plays the move of the highest prior
+        policy=$(play random 1 100 "$model" "$now") # one simulation plays the move of the highest prior
         random=$(play random 100 "$games" "$model" "$now")
         plain=$(play plain 100 "$games" "$model" "$now")
         jq -r --arg t "$now" --arg a "$policy" --arg r "$random" --arg p "$plain" \
