@@ -422,6 +422,20 @@ static int add_signals(struct daemon *d) {
         return 0;
 }
 
+/* Without these we would go on blind: their failure ends the loop, and the next start takes up what is there.
+ */
+static int need_sources(struct daemon *d) {
+        sd_event_source *all[] = { d->wake, d->drain, d->tick };
+
+        for (size_t i = 0; i < N_ELEMENTS(all); i++) {
+                int r = sd_event_source_set_exit_on_failure(all[i], 1);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
 static int add_sources(struct daemon *d) {
         int r;
 
@@ -441,6 +455,9 @@ static int add_sources(struct daemon *d) {
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(d->event, &d->tick, CLOCK_MONOTONIC, TICK_US, 0, on_tick, d);
+        if (r < 0)
+                return r;
+        r = need_sources(d);
         if (r < 0 || sd_watchdog_enabled(0, &d->watchdog_us) <= 0)
                 return r;
         return sd_event_add_time_relative(d->event, &d->watchdog, CLOCK_MONOTONIC, 0, 0, on_watchdog, d);

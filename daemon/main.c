@@ -109,6 +109,8 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                 return 0;
         if (r < 0 && r != -ESTALE)
                 return r;
+        if (r == -ESTALE)
+                log_notice("%s: removed", e->text);
         if (r == 0) {
                 for (uint32_t i = 0; i < s->n_workers; i++)
                         n_bytes += lane_used(&s->lanes[i]);
