@@ -177,21 +177,33 @@ static int write_zeros(int fd, uint64_t n_bytes) {
         return 0;
 }
 
-/* Give the new, empty file @fd all of its blocks, so that no store to its mapping can fail later. */
+static int refuse_for_room(const char *path, uint64_t n_bytes, const struct statvfs *fs, struct error *e) {
+        return error_set(e, -ENOSPC,
+                         "no room for the replay window '%s': %" PRIu64 " bytes needed, %" PRIu64
+                         " free; make room or lower replay.window",
+                         path, n_bytes, (uint64_t) fs->f_bavail * fs->f_frsize);
+}
+
+/*
+ * Give the new, empty file @fd all of its blocks, so that no store to its mapping can fail later.  What is
+ * free is looked at first: some file systems hand out all that they have before they say that it is not
+ * enough.
+ */
 static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct error *e) {
         struct statvfs fs;
         int r;
 
+        if (fstatvfs(fd, &fs) < 0)
+                return error_errno(e, -errno, "could not ask for the room left for '%s'", path);
+        if (n_bytes / fs.f_frsize >= fs.f_bavail)
+                return refuse_for_room(path, n_bytes, &fs, e);
         do
                 r = fallocate(fd, 0, 0, (off_t) n_bytes) < 0 ? -errno : 0;
         while (r == -EINTR);
         if (r == -EOPNOTSUPP)
                 r = write_zeros(fd, n_bytes);
         if (r == -ENOSPC && fstatvfs(fd, &fs) == 0)
-                return error_set(e, -ENOSPC,
-                                 "no room for the replay window '%s': %" PRIu64 " bytes needed, %" PRIu64
-                                 " free; make room or lower replay.window",
-                                 path, n_bytes, (uint64_t) fs.f_bavail * fs.f_frsize);
+                return refuse_for_room(path, n_bytes, &fs, e);
         if (r < 0)
                 return error_errno(e, r, "could not allocate %" PRIu64 " bytes for the replay window '%s'",
                                    n_bytes, path);
