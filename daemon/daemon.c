@@ -272,7 +272,6 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
 
 static int child_before_start(void *userdata, struct child *c, struct error *e) {
         struct daemon *d = userdata;
-        struct segment_worker *w;
         int r;
 
         if (c->number == CHILDREN_TRAINER) {
@@ -282,21 +281,22 @@ static int child_before_start(void *userdata, struct child *c, struct error *e) 
         r = window_new_incarnation(d->window, &c->incarnation);
         if (r < 0)
                 return error_errno(e, r, "could not get a new incarnation");
-        /* Nobody holds the slot: its counters start at 0 for the new process.  The lane goes on where it is.
-         */
-        w = d->segment->workers[c->number];
-        (void) memset((unsigned char *) w + offsetof(struct segment_worker, heartbeat_ns), 0,
-                      sizeof(*w) - offsetof(struct segment_worker, heartbeat_ns));
         intake_expect(d->intake, c->number, c->incarnation);
         return 0;
 }
 
 static void child_ended(void *userdata, struct child *c) {
         struct daemon *d = userdata;
+        struct segment_worker *w;
 
         if (c->number != CHILDREN_TRAINER) {
                 intake_finish_slot(d->intake, d->segment, c->number);
                 rates_finish_slot(d->rates, d->segment, c->number);
+                /* At once, since what was taken up must not be there at the next tick: the counters start at 0
+                 * for the next process.  The lane goes on where it is. */
+                w = d->segment->workers[c->number];
+                (void) memset((unsigned char *) w + offsetof(struct segment_worker, heartbeat_ns), 0,
+                              sizeof(*w) - offsetof(struct segment_worker, heartbeat_ns));
         }
         leave_if_alone(d);
 }
