@@ -76,6 +76,7 @@ programs    := azpard azpar-trainer azpar-worker azpar-match azparctl
 unit_tests  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test-*.c))
 # These stand on libtorch as well: they compare our numbers with its.
 torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torch.h' tests/unit/test-*.c))
+e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 benches     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench-*.c))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
@@ -128,6 +129,10 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
 
+$(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,cc   $<)
@@ -159,7 +164,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) check-headers check-includes check-man
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) check-headers check-includes check-man
 	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests)
 
 # Each header must compile alone; the boundary to libtorch also as C++.

@@ -3,7 +3,7 @@
 # azparctl by itself: command line, help, and what it says where no azpard is.
 . tests/e2e/lib.sh
 
-ctl=$programs/azparctl
+ctl=$azparctl
 usage() { # PATTERN ARGUMENT...
         local pattern=$1 result=0
         shift

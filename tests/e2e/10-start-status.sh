@@ -6,7 +6,7 @@
 
 start_azpard
 wait_until '.state == "training" or .state == "limited"'
-wait_until '.step > 100 and .generation > 3 and .checkpoint.step != null and all(.workers[]; .pss_bytes > 0)'
+wait_until '.step > 100 and .generation > 3 and .checkpoint.step != null and all(.workers[], .trainer; .pss_bytes > 0)'
 # Workers run what is published: at some moment both have the newest version.
 wait_until '.generation > 3 and .lag.workers_behind == 0'
 
@@ -118,7 +118,7 @@ done <<END
 .uptime_s > 0 and .uptime_s < 3600
 .window.samples <= .window.capacity and .window.samples <= .window.inserted and .window.capacity >= 20000
 .window.inserted == .intake.samples and .window.damaged == 0
-.totals.samples >= .window.inserted and .totals.games * 5 <= .totals.samples and .totals.games * 9 >= .totals.samples
+.totals.games > 0 and .totals.samples > 4 * .totals.games and .totals.samples < 10 * .totals.games
 .totals.simulations > .totals.samples and .totals.simulations >= .totals.evaluations and .totals.evaluations > 0
 .rates.samples_per_s > 0 and .rates.games_per_s > 0 and .rates.simulations_per_s > 0 and .rates.evaluations_per_s > 0
 .loss.total > 0 and .loss.total < 100 and .loss.policy > 0 and .loss.value > 0
@@ -150,13 +150,13 @@ ctl status >"$tmp/people"
 for label in azpard state game model training loss limiter window trainer workers disk; do
         grep -q "^$label " "$tmp/people" || fail "azparctl status does not show '$label': $(cat "$tmp/people")"
 done
-ctl watch --interval 0.1 >"$tmp/watch" &
+"$azparctl" --state "$state" watch --interval 0.1 >"$tmp/watch" &
 watcher=$!
 wait_for "watch has drawn three times" eval '[ "$(grep -c "^azpard " "$tmp/watch")" -ge 3 ]'
 kill -INT "$watcher"
 wait "$watcher" || fail "watch ended with $?"
 # shellcheck disable=SC2016
-timeout 60 script -qefc "$programs/azparctl --state $state watch --interval 0.1 & p=\$!;
+timeout 60 script -qefc "$azparctl --state $state watch --interval 0.1 & p=\$!;
         while [ \"\$(grep -c '^workers' $tmp/tty 2>/dev/null)\" -lt 3 ]; do sleep 0.1; done; kill -TERM \$p; wait \$p" \
         "$tmp/tty" >/dev/null </dev/null || fail "watch on a terminal ended with $?"
 grep -q $'\e\[?1049h' "$tmp/tty" || fail "watch did not take another screen"
@@ -169,4 +169,4 @@ stop_azpard
 wait_for "all children are gone" is_gone $pids
 [ ! -e "$state/control.sock" ] || fail "the control socket was left behind"
 [ -e "$state/window" ] || fail "the window is gone"
-refused "no azpard answers" "$programs/azparctl" --state "$state" status
+refused "no azpard answers" "$azparctl" --state "$state" status

@@ -8,6 +8,7 @@
 set -euo pipefail
 
 programs=$(readlink -f "${AZPAR_BUILD:-build/release}")
+helpers=$programs/tests/e2e
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/azpar-e2e-XXXXXX")
 chmod 755 "$tmp" # some tests come back as another user
 state=$tmp/state
@@ -37,7 +38,11 @@ trap cleanup EXIT
 trap 'exit 1' INT TERM
 
 fail() {
-        echo "FAIL at line ${BASH_LINENO[0]}: $*"
+        local i
+        for ((i = 0; i < ${#BASH_SOURCE[@]} - 1; i++)); do # where in the test, not in here
+                [[ ${BASH_SOURCE[i + 1]} == *lib.sh ]] || break
+        done
+        echo "FAIL at line ${BASH_LINENO[i]}: $*"
         exit 1
 }
 
@@ -76,7 +81,7 @@ lane_bytes = 65536
 heartbeat_timeout = 10
 END
 
-# start_azpard [OPTION]...: in the background; returns when it answers.
+# start_azpard [OPTION]...: $programs/azpard in the background; returns when it answers.
 start_azpard() {
         "$programs/azpard" --config "$config" --state "$state" --instance "$instance" "$@" >>"$log" 2>&1 &
         azpard_pid=$!
@@ -97,7 +102,8 @@ kill_azpard() {
         azpard_pid=
 }
 
-ctl() { "$programs/azparctl" --state "$state" "$@"; }
+azparctl=$programs/azparctl
+ctl() { "$azparctl" --state "$state" "$@"; }
 status() { ctl --json status; }
 
 # q EXPRESSION: of the status, by jq.
@@ -113,7 +119,7 @@ wait_for() {
         local what=$1 deadline=$((SECONDS + patience))
         shift
         until "$@"; do
-                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what"
+                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what: $(status 2>&1 | jq -c . 2>&1)"
                 sleep 0.05
         done
 }
@@ -121,7 +127,7 @@ wait_for() {
 holds() { status 2>/dev/null | jq -e "$1" >/dev/null; }
 
 # wait_until EXPRESSION: until it is true of the status.
-wait_until() { wait_for "$1" holds "$1" || { status | jq . && return 1; }; }
+wait_until() { wait_for "$1" holds "$1"; }
 
 # check EXPRESSION: is true of the status now.
 check() { holds "$1" || { status | jq -c . && fail "not true: $1"; }; }
@@ -136,6 +142,14 @@ refused() {
         [ "$(wc -l <"$tmp/refused")" = 1 ] || fail "'$*' said not one line but: $(cat "$tmp/refused")"
         grep -qE -- "$pattern" "$tmp/refused" || fail "'$*' said '$(cat "$tmp/refused")', not '$pattern'"
         echo "refused ($result): $(cat "$tmp/refused")"
+}
+
+# audit: every sample in the window is there once, and none is missing between two others; azpard must stand still.
+audit() {
+        local result
+        result=$("$helpers/audit" "$config" "$state/window") || fail "the window cannot be read"
+        echo "audit: $result"
+        jq -e '.samples > 0 and .twice == 0 and .missing == 0' <<<"$result" >/dev/null || fail "the window is not whole: $result"
 }
 
 # A checksum of all that must stay as it is in the state directory.

@@ -1,0 +1,82 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Commands do what they say, rude clients disturb nobody, and strangers may look but not touch.
+. tests/e2e/lib.sh
+
+start_azpard
+wait_until '.step > 20 and all(.workers[]; .games > 0)'
+
+# workers N: fewer, none, more, too many.
+ctl workers 1
+wait_until '.workers_desired == 1 and ([.workers[] | select(.pid)] | length) == 1'
+ctl workers 0
+wait_until '([.workers[] | select(.pid)] | length) == 0'
+seen=$(q .window.inserted)
+ctl workers 4
+wait_until "([.workers[] | select(.pid and .games > 0)] | length) == 4 and .window.inserted > $seen"
+check 'all(.workers[]; .restarts == 0)' # to finish is not to crash
+refused "at most 4" "$azparctl" --state "$state" workers 5
+check '.workers_desired == 4'
+ctl workers 2
+wait_until '([.workers[] | select(.pid)] | length) == 2'
+
+# pause: everything stands still, hearts beat on; resume: it goes on.
+ctl pause
+wait_until '.state == "paused" and .trainer.state == "paused" and all(.workers[]; .state == "paused")'
+standing='{games: .totals.games, step, inserted: .window.inserted, pids: [.workers[].pid, .trainer.pid]}'
+uptime=$(q .uptime_s)
+wait_until ".uptime_s > $uptime + 2" # totals are counted once a second
+first=$(q "$standing")
+wait_until ".uptime_s > $uptime + 5"
+[ "$first" = "$(q "$standing")" ] || fail "paused, and yet it moves: $first, then $(q "$standing")"
+check 'all(.workers[], .trainer; .heartbeat_age_s < 5 and .restarts == 0)'
+ctl pause # twice is once
+ctl resume
+wait_until ".totals.games > $(jq .games <<<"$first") and .step > $(jq .step <<<"$first")"
+check '.state != "paused"'
+
+# checkpoint: answered when it is written.
+step=$(q .step)
+answer=$(ctl --json checkpoint)
+jq -e ".ok and .step >= $step" <<<"$answer" >/dev/null || fail "checkpoint at step $step: $answer"
+[ -s "$state/checkpoints/$(printf %010d "$(jq .step <<<"$answer")")/state.json" ] ||
+        fail "no checkpoint of $answer in $(ls "$state/checkpoints")"
+wait_until ".checkpoint.step >= $step"
+[[ $(ctl checkpoint) =~ ^checkpoint\ at\ step\ [0-9]+$ ]] || fail "checkpoint says something else"
+
+# Rude clients, while somebody polite is served.
+rude=$helpers/rude
+socket=$state/control.sock
+say() { timeout 20 "$rude" "$socket" say; }
+(head -c 300000 /dev/urandom && echo) | say >"$tmp/answer" # answered or cut off: what matters is that azpard lives
+grep -q '"ok":true' "$tmp/answer" && fail "garbage was taken for a command"
+[[ $(head -c 100000 /dev/zero | tr '\0' ' ' | say) == *'"code":"EMSGSIZE"'* ]] || fail "a huge line got no answer"
+[[ $(echo '{"command":"status"}' | say | jq .ok) == true ]] || fail "a half-closed connection got no answer"
+[[ $(printf '{"command":"version"}\n{"command":"dance"}\n\n{"command":"pau' | say | jq -c .ok | tr '\n' ' ') == "true false false " ]] ||
+        fail "several requests in one piece were answered otherwise"
+"$rude" "$socket" half >"$tmp/half" &
+rudes=$!
+"$rude" "$socket" deaf 200 >"$tmp/deaf" &
+rudes="$rudes $!"
+wait_for "the rude clients have done it" eval 'grep -q here "$tmp/half" && grep -q here "$tmp/deaf"'
+check '.ok'
+refused_clients=$("$rude" "$socket" crowd 40)
+[ "$refused_clients" -ge 26 ] || fail "of 40 more clients beside 2, $refused_clients were turned away"
+wait_until '.ok'
+# shellcheck disable=SC2086
+kill $rudes
+check 'all(.workers[], .trainer; .restarts == 0)'
+
+# A stranger may look if the socket's mode lets him in, and change nothing.
+if [ "$(id -u)" = 0 ]; then
+        refused "azpard's user and group" $as_nobody "$azparctl" --state "$state" status
+        chmod 755 "$state"
+        chmod 666 "$socket"
+        $as_nobody "$azparctl" --state "$state" --json status | jq -e .ok >/dev/null || fail "a stranger may not look"
+        for command in "workers 1" pause resume checkpoint stop; do
+                # shellcheck disable=SC2086
+                refused "for root and user id 0; you are user id 65534" $as_nobody "$azparctl" --state "$state" $command
+        done
+        check '.workers_desired == 2 and .state != "paused" and .state != "stopping"'
+fi
+stop_azpard
