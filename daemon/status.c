@@ -114,16 +114,34 @@ static const char *child_state(const struct child *c, const char *const *names, 
         return state < n_names ? names[state] : "unknown";
 }
 
+/* Workers that should play and do not. Return: false if there are none worth a word. */
+static bool find_idle_workers(const struct status_sources *s, char *reason) {
+        unsigned n_parked = 0, n_restarting = 0, first = 0;
+        const struct child *c;
+
+        for (unsigned i = s->n_desired; i-- > 0;) {
+                c = children_get(s->children, i);
+                n_parked += c->phase == CHILD_PARKED;
+                n_restarting += c->phase == CHILD_BACKOFF;
+                /* a parked one says more than one that is about to come back */
+                if (c->phase == CHILD_PARKED || (c->phase == CHILD_BACKOFF && n_parked == 0))
+                        first = i;
+        }
+        /* Some worker being restarted is everyday life; all of them is not. */
+        if (n_parked == 0 && (n_restarting == 0 || n_restarting < s->n_desired))
+                return false;
+        c = children_get(s->children, first);
+        (void) snprintf(reason, STATUS_REASON_MAX, "%u of %u workers %s, worker %u: %s",
+                        n_parked ? n_parked : n_restarting, s->n_desired,
+                        n_parked ? "parked" : "being restarted", first, c->last_exit);
+        return true;
+}
+
 /* What keeps azpar from doing all of its work. Return: false if nothing does. */
 static bool find_degradation(const struct status_sources *s, char *reason) {
         const struct child *trainer = children_get(s->children, CHILDREN_TRAINER);
         int save_errno = (int) MIN(LOAD(s->segment->trainer->save_errno), (uint32_t) INT_MAX);
-        unsigned n_parked = 0, parked = 0;
 
-        for (unsigned i = 0; i < s->n_desired; i++) {
-                if (children_get(s->children, i)->phase == CHILD_PARKED && n_parked++ == 0)
-                        parked = i;
-        }
         reason[0] = '\0';
         if (window_sync_error(s->sync))
                 (void) snprintf(reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
@@ -136,10 +154,7 @@ static bool find_degradation(const struct status_sources *s, char *reason) {
         else if (save_errno)
                 (void) snprintf(reason, STATUS_REASON_MAX, "the trainer could not save: %s",
                                 strerror(save_errno));
-        else if (n_parked)
-                (void) snprintf(reason, STATUS_REASON_MAX, "%u of %u workers parked, worker %u: %s", n_parked,
-                                s->n_desired, parked, children_get(s->children, parked)->last_exit);
-        else if (s->publication->refused_reason[0])
+        else if (!find_idle_workers(s, reason) && s->publication->refused_reason[0])
                 (void) snprintf(reason, STATUS_REASON_MAX, "published weights refused: %.220s",
                                 s->publication->refused_reason);
         return reason[0];

@@ -381,6 +381,15 @@ static void test_states(void **state) {
         child(f, 1)->phase = CHILD_PARKED;
         (void) strcpy(child(f, 1)->last_exit, "exit status 78");
         expect_state(f, "degraded", "1 of 2 workers parked, worker 1: exit status 78");
+        child(f, 0)->phase = CHILD_BACKOFF; /* about to come back: no news */
+        (void) strcpy(child(f, 0)->last_exit, "signal 9 (Killed)");
+        expect_state(f, "degraded", "1 of 2 workers parked, worker 1: exit status 78");
+        child(f, 1)->phase = CHILD_BACKOFF;
+        expect_state(f, "degraded", "2 of 2 workers being restarted, worker 0: signal 9 (Killed)");
+        child(f, 1)->phase = CHILD_RUNNING;
+        expect_state(f, "degraded", "tensor");
+        child(f, 0)->phase = CHILD_RUNNING;
+        child(f, 1)->phase = CHILD_PARKED;
         f->sources.n_desired = 1; /* the parked one is not wanted any more */
         expect_state(f, "degraded", "tensor");
         atomic_store(&t->save_errno, ENOSPC);
