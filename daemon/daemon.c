@@ -320,8 +320,10 @@ static const struct children_ops children_ops = {
 /* ---- what clients of the control socket may ask ---- */
 
 static cJSON *control_status(void *userdata) {
-        struct status_sources s = sources(userdata);
+        struct daemon *d = userdata;
+        struct status_sources s = sources(d);
 
+        rates_refresh(d->rates, d->segment);
         return status_build(&s, clock_now_ns());
 }
 

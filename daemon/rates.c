@@ -7,10 +7,11 @@
 #include <string.h>
 #include "common/base/clock.h"
 
-#define RING_TICKS  11                   /* snapshots: ten intervals of a second */
-#define SHORTEST_NS (NS_PER_S / 2)       /* a rate over less than that is noise */
-#define JUMP_MAX    UINT64_C(1000000000) /* growth between two ticks; the fastest counter makes some millions \
-                                          */
+#define RING_TICKS  11             /* snapshots: ten intervals of a second */
+#define SHORTEST_NS (NS_PER_S / 2) /* a rate over less than that is noise */
+#define JUMP_MAX                                                                                             \
+        UINT64_C(1000000000) /* growth between two ticks; the fastest counter makes some millions            \
+                              */
 
 struct snapshot {
         uint64_t ns;
@@ -65,11 +66,15 @@ static void take_slot(struct rates *r, const struct segment *s, uint32_t slot) {
         }
 }
 
+void rates_refresh(struct rates *r, const struct segment *s) {
+        for (uint32_t slot = 0; slot < s->n_workers; slot++)
+                take_slot(r, s, slot);
+}
+
 void rates_tick(struct rates *r, const struct segment *s, uint64_t now_ns) {
         uint64_t step = atomic_load_explicit(&s->trainer->step, memory_order_relaxed);
 
-        for (uint32_t slot = 0; slot < s->n_workers; slot++)
-                take_slot(r, s, slot);
+        rates_refresh(r, s);
         /* The first step that is seen is where a resumed trainer stands, not what it did. */
         if (r->n_ring > 0)
                 r->now.steps += gained(&r->last_step, step);

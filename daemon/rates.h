@@ -23,7 +23,10 @@ must_check_ int rates_new(struct rates **ret);
 void rates_free(struct rates *r);
 DEFINE_CLEANUP(struct rates *, rates_free)
 
-/* Take up what the counters of @s say now; for rates, to be called about once a second. */
+/* Bring the totals up to date with the counters of @s. */
+void rates_refresh(struct rates *r, const struct segment *s);
+
+/* The same, and remember them for the rates: to be called about once a second. */
 void rates_tick(struct rates *r, const struct segment *s, uint64_t now_ns);
 
 /* Take up the last of a dead worker's counters. The next process in the slot counts from 0. */

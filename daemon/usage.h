@@ -19,12 +19,14 @@ struct usage_memory {
 struct usage {
         struct usage_memory memory[CHILDREN_MAX_WORKERS + 1]; /* by child number; 0: not known */
         struct statedir_use disk;
-        uint64_t window_bytes; /* that the window's file takes on disk */
-        uint64_t disk_ns;      /* when disk was looked up; 0: never */
+        uint64_t window_bytes;                        /* that the window's file takes on disk */
+        uint64_t disk_ns;                             /* when disk was looked up; 0: never */
+        uint64_t memory_ns[CHILDREN_MAX_WORKERS + 1]; /* when memory was looked up */
         unsigned next_child;
 };
 
-/* To be called about once a second: looks up each thing about every ten seconds. */
+/* To be called about once a second: looks up each thing every ten seconds, a young child's memory more often.
+ */
 void usage_tick(struct usage *u, const struct children *s, const struct statedir *state, int window_fd,
                 uint64_t now_ns);
 

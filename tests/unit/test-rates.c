@@ -59,6 +59,19 @@ static void test_growth_per_second(void **state) {
         assert_float_equal(rates_per_s(r, RATES_ALL, RATE_GAMES), 0.0, 0.0);
 }
 
+static void test_totals_between_ticks(void **state) {
+        struct rates *r = *state;
+
+        rates_tick(r, &segment, NS_PER_S);
+        atomic_store(&workers[1].samples, 9);
+        rates_refresh(r, &segment);
+        rates_refresh(r, &segment);
+        assert_int_equal(rates_total(r, RATES_ALL, RATE_SAMPLES), 9);
+        assert_float_equal(rates_per_s(r, 1, RATE_SAMPLES), 0.0, 0.0);
+        rates_tick(r, &segment, 2 * NS_PER_S);
+        assert_float_equal(rates_per_s(r, 1, RATE_SAMPLES), 9.0, 1e-9);
+}
+
 static void test_next_process_counts_from_zero(void **state) {
         struct rates *r = *state;
 
@@ -107,6 +120,7 @@ static void test_resumed_step_is_not_work(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_growth_per_second, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_totals_between_ticks, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_next_process_counts_from_zero, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_foreign_jumps, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_resumed_step_is_not_work, set_up, tear_down),
