@@ -78,7 +78,7 @@ unit_tests  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test-*.c))
 torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torch.h' tests/unit/test-*.c))
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
-benches     := $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/bench-*.c))
+benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
 ## all: build the programs (default)
@@ -121,10 +121,13 @@ $(addprefix $(B)/tests/unit/,$(torch_tests)): $(B)/tests/unit/%: $(B)/tests/unit
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/libctl.a $(B)/libdaemon.a $(B)/libtrainer.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -lcmocka -pthread $(LDLIBS)
-$(B)/tests/bench/bench-baseline: $(B)/tests/bench/bench-baseline.o $(B)/libtrainer.a $(call obj,$(torch_src)) \
-		$(B)/libworker.a $(B)/libcommon.a
+$(B)/tests/bench/bench-baseline: $(B)/tests/bench/bench-baseline.o $(B)/libcommon.a
 	$(call say,link $@)
-	$(link_cxx) $(torch_libs) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
+	$(link_cxx) $(torch_libs) $(libs_common) $(LDLIBS)
+$(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/plain-torch.o $(B)/libtrainer.a \
+		$(call obj,$(torch_src)) $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) $(torch_libs) $(libs_common) $(LDLIBS)
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
