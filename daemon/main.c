@@ -124,7 +124,7 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                 if (r < 0)
                         return error_errno(e, r, "could not write the replay window");
                 n_samples = intake_inherit(d->intake, s, incarnation);
-                log_notice("the last azpard was killed: took %ju samples out of the lanes it left",
+                log_notice("the last azpard was killed: took over %ju samples from the lanes it left",
                            (uintmax_t) n_samples);
         }
         r = segment_unlink(d->instance);
