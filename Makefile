@@ -128,6 +128,9 @@ $(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/pl
 		$(call obj,$(torch_src)) $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_cxx) $(torch_libs) $(libs_common) $(LDLIBS)
+$(B)/tests/bench/bench-exchange: $(B)/tests/bench/bench-exchange.o $(B)/tests/bench/json-files.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) $(libs_common) $(LDLIBS)
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
