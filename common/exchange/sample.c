@@ -77,11 +77,30 @@ struct sink {
 static int sink_write(void *data, const char *bytes, size_t n) {
         struct sink *s = data;
 
+        unsigned char *to = s->bytes + s->n;
+
         if (n > s->size - s->n)
                 return -1;
-        memcpy(s->bytes + s->n, bytes, n);
         s->n += n;
-        return 0;
+        /* what integers and floats come in, without a call for each of about 50 in a sample: a third of the
+         * time */
+        switch (n) {
+        case 1:
+                *to = (unsigned char) *bytes;
+                return 0;
+        case 2:
+                memcpy(to, bytes, 2);
+                return 0;
+        case 3:
+                memcpy(to, bytes, 3);
+                return 0;
+        case 5:
+                memcpy(to, bytes, 5);
+                return 0;
+        default:
+                memcpy(to, bytes, n);
+                return 0;
+        }
 }
 
 static bool float_in(float x, float low, float high) {

@@ -90,15 +90,14 @@ static uint32_t slot_bytes_of(const struct game *g) {
 
 /* Slots */
 
-static uint32_t image_crc(const union slot_image *image) {
-        struct {
-                uint64_t number;
-                uint32_t crc, length;
-        } head = { .number = image->number, .crc = 0, .length = image->length };
-        uint32_t crc = crc32_iscsi((unsigned char *) &head, sizeof(head), UINT32_MAX);
+/* The checksum that belongs into @image: over what is in use, with itself as 0. */
+static uint32_t image_crc(union slot_image *image) {
+        uint32_t old = image->crc, crc;
 
-        /* ISA-L's prototype lacks const; it does not write */
-        return ~crc32_iscsi((unsigned char *) (uintptr_t) image->sample, (int) image->length, crc);
+        image->crc = 0;
+        crc = crc32c(image->words, SLOT_HEADER_BYTES + (size_t) image->length);
+        image->crc = old;
+        return crc;
 }
 
 static _Atomic uint64_t *slot_words(const struct window *w, uint64_t number) {
