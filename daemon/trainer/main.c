@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,6 +37,17 @@ static volatile sig_atomic_t terminated;
 static void on_sigterm(int signal_number) {
         (void) signal_number;
         terminated = 1;
+}
+
+/*
+ * Every step allocates and frees the same few hundred MB of activations and gradients.  Left alone, malloc
+ * gives them back to the kernel each time, which then clears pages for the next step: 10 % of the time of
+ * 64x5 on 6x7 with a batch of 256, and 3 % with these settings.  32 MB is the most that glibc takes as
+ * M_MMAP_THRESHOLD.
+ */
+static void keep_freed_memory(void) {
+        (void) mallopt(M_MMAP_THRESHOLD, 32 << 20);
+        (void) mallopt(M_TRIM_THRESHOLD, INT32_MAX);
 }
 
 static void trainer_deinit(struct trainer *t) {
@@ -161,6 +173,7 @@ int main(int argc, char **argv) {
                 log_error("could not set up signals: %s", strerror(errno));
                 return EXIT_FAILURE;
         }
+        keep_freed_memory();
         r = trainer_init(&t, fds, &e);
         if (r == 0) {
                 const struct loop_params p = {
