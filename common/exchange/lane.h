@@ -56,7 +56,7 @@ enum {
         LANE_E_FULL,     /* producer: no room until the consumer moves on */
         LANE_E_EMPTY,    /* consumer: nothing published */
         LANE_E_BAD_DATA, /* consumer: the record's checksum is wrong; lane_release() skips this record */
-        LANE_E_BROKEN,   /* the indices or the framing lie; only lane_reset() helps, after the producer's death */
+        LANE_E_BROKEN,   /* the indices or the framing lie: lane_reset(), after the producer's death */
 };
 
 /* Bytes that a payload of @n bytes takes in the ring. */

@@ -15,8 +15,8 @@
  *   5 rules                              str    struct game's rules text
  *   6 ply                                uint
  *   7 planes                             bin    GAME_PLANES_BYTES
- *   8 policy                             array of 2 n uints: move, visits, move, visits ...; n > 0, moves ascending,
- *                                               visits > 0
+ *   8 policy                             array of 2 n uints, n > 0: move, visits, move, visits ...;
+ *                                               moves ascending, visits > 0
  *   9 root value                         float 32, seen from the side to move, -1 .. 1 (SAMPLE_VALUE_LIMIT)
  *  10 outcome                            int -1, 0, 1: final result seen from the side to move
  *  11 weight                             float 32, 0 .. SAMPLE_WEIGHT_LIMIT
@@ -61,7 +61,10 @@ struct sample {
         struct sample_visit visits[GAME_MAX_MOVES];
 };
 
-/* Largest encoded size of one sample of @g, in bytes: what a window slot must hold. sample_decode() accepts no larger one. */
+/*
+ * Largest encoded size of one sample of @g, in bytes: what a window slot must hold. sample_decode()
+ * accepts no larger one.
+ */
 size_t sample_max_bytes(const struct game *g);
 
 /* Largest encoded size of one game's record: g->max_plies samples. */
@@ -87,12 +90,16 @@ must_check_ int sample_encode_record(const struct game *g, const struct sample *
 must_check_ int sample_decode(const struct game *g, const unsigned char *bytes, size_t n, struct sample *ret,
                               size_t *ret_length, struct error *e);
 
-/* Only the identity at the start of a sample that has been checked before (by checksum). Return as sample_decode(). */
-must_check_ int sample_decode_id(const unsigned char *bytes, size_t n, struct sample_id *ret, struct error *e);
+/*
+ * Only the identity at the start of a sample that has been checked before (by checksum). Return as
+ * sample_decode().
+ */
+must_check_ int sample_decode_id(const unsigned char *bytes, size_t n, struct sample_id *ret,
+                                 struct error *e);
 
 /*
- * Read a record's header: how many samples follow (1 .. g->max_plies) and where the first one starts. The caller
- * decodes that many, and checks that the record ends there. Return as sample_decode().
+ * Read a record's header: how many samples follow (1 .. g->max_plies) and where the first one starts. The
+ * caller decodes that many, and checks that the record ends there. Return as sample_decode().
  */
 must_check_ int sample_record_open(const struct game *g, const unsigned char *bytes, size_t n,
                                    uint32_t *ret_n_samples, size_t *ret_offset, struct error *e);

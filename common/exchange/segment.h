@@ -44,26 +44,30 @@ struct segment_header {
         uint64_t total_bytes;
         unsigned char boot_id[16];         /* /proc/sys/kernel/random/boot_id */
         char rules[48];                    /* struct game's rules text */
-        char state_path[SEGMENT_PATH_MAX];      /* resolved state directory: a segment of another instance is refused */
+        char state_path[SEGMENT_PATH_MAX]; /* resolved state directory; another instance's is refused */
 
         /* control words, written by azpard alone */
-        _Alignas(LANE_LINE) _Atomic uint64_t generation; /* of model.safetensors, 0: none yet; release, pairs with acquire in workers */
-        _Atomic uint64_t generation_ns;                  /* clock_now_ns() when it was set; stored before generation */
-        _Atomic uint32_t pause;     /* 1: workers and trainer stand still between two batches or steps */
-        _Atomic uint32_t throttle;  /* 1: workers stand still, the trainer is behind */
-        _Atomic uint32_t n_desired; /* workers with a slot number at or above this one finish: commit nothing more, exit 0 */
-        _Atomic uint32_t stop;      /* 1: workers exit at once; the trainer saves and exits */
-        _Atomic uint64_t checkpoint_request; /* the trainer saves when this differs from its checkpoint_done */
+        /* of model.safetensors, 0: none yet; release, pairs with acquire in workers */
+        _Alignas(LANE_LINE) _Atomic uint64_t generation;
+        _Atomic uint64_t generation_ns; /* clock_now_ns() when it was set; stored before generation */
+        _Atomic uint32_t pause;         /* 1: workers and trainer stand still between two batches or steps */
+        _Atomic uint32_t throttle;      /* 1: workers stand still, the trainer is behind */
+        _Atomic uint32_t n_desired;     /* workers in slots from this one on commit nothing more and exit 0 */
+        _Atomic uint32_t stop;          /* 1: workers exit at once; the trainer saves and exits */
+        _Atomic uint64_t checkpoint_request; /* the trainer saves when its checkpoint_done differs */
 
-        /* azpard sets it before it sleeps and clears it when it wakes; who publishes a record meanwhile writes to the eventfd */
+        /*
+         * azpard sets it before it sleeps and clears it when it wakes; who publishes a record meanwhile
+         * writes to the eventfd
+         */
         _Alignas(LANE_LINE) _Atomic uint32_t consumer_sleeps;
 };
 
 enum trainer_state {
         TRAINER_STARTING,
-        TRAINER_FILLING,  /* waits for min_samples */
+        TRAINER_FILLING, /* waits for min_samples */
         TRAINER_TRAINING,
-        TRAINER_LIMITED,  /* waits for the rate limiter */
+        TRAINER_LIMITED, /* waits for the rate limiter */
         TRAINER_SAVING,
         TRAINER_PAUSED,
         TRAINER_N_STATES_,
@@ -78,15 +82,17 @@ struct segment_trainer {
         _Atomic uint64_t samples_trained;
         _Atomic uint64_t samples_inserted; /* as the limiter counts them: since its base */
         _Atomic uint64_t samples_allowed;  /* that may be trained now */
-        _Atomic uint64_t published_generation; /* stored with release after the rename; azpard then checks the file and announces it */
+        /* stored with release after the rename; azpard then checks the file and announces it */
+        _Atomic uint64_t published_generation;
         _Atomic uint64_t published_step;
         _Atomic uint64_t publish_ns; /* how long the last publication took */
         _Atomic uint64_t checkpoint_done;
         _Atomic uint64_t checkpoint_step;
-        _Atomic uint64_t loss_policy, loss_value, loss_total;                   /* of the last step */
-        _Atomic uint64_t smooth_policy, smooth_value, smooth_total;             /* exponential mean over about 100 steps */
+        _Atomic uint64_t loss_policy, loss_value, loss_total;       /* of the last step */
+        _Atomic uint64_t smooth_policy, smooth_value, smooth_total; /* exponential mean of about 100 steps */
         _Atomic uint64_t learning_rate;
-        _Atomic uint32_t save_errno; /* why the last publication or checkpoint failed (it is tried again); 0: it did not */
+        /* why the last publication or checkpoint failed (it is tried again); 0: it did not */
+        _Atomic uint32_t save_errno;
         _Atomic uint64_t gone; /* samples drawn that had left the window or were damaged */
 };
 
@@ -105,16 +111,18 @@ struct segment_worker {
         /* written by the worker alone */
         _Alignas(LANE_LINE) _Atomic uint64_t heartbeat_ns;
         _Atomic uint64_t incarnation;
-        _Atomic uint32_t state; /* enum worker_state */
-        _Atomic uint32_t precision; /* PRECISION_F32 or PRECISION_BF16 */
+        _Atomic uint32_t state;      /* enum worker_state */
+        _Atomic uint32_t precision;  /* PRECISION_F32 or PRECISION_BF16 */
         _Atomic uint64_t generation; /* in use */
-        _Atomic uint64_t lag_ns;     /* last take-up: from header.generation_ns to the first batch on the new weights */
+        /* last take-up: from header.generation_ns to the first batch on the new weights */
+        _Atomic uint64_t lag_ns;
         _Atomic uint64_t max_lag_ns;
-        _Atomic uint64_t refused;    /* weights refused; refused_text says why the last one was */
+        _Atomic uint64_t refused; /* weights refused; refused_text says why the last one was */
         _Atomic uint64_t games, plies, samples;
         _Atomic uint64_t simulations, evaluations, batches;
         _Atomic uint64_t lane_waits;
-        char refused_text[SEGMENT_REASON_MAX]; /* written before `refused` grows (release); may be torn: for people only */
+        /* written before `refused` grows (release); may be torn: for people only */
+        char refused_text[SEGMENT_REASON_MAX];
 };
 
 static_assert(sizeof(struct segment_header) <= SEGMENT_PAGE, "header does not fit its page");
@@ -125,7 +133,7 @@ static_assert(sizeof(struct segment_worker) <= SEGMENT_PAGE, "worker block does 
 struct segment {
         int fd; /* to be inherited; owned */
         bool writable;
-        uint32_t n_workers;  /* private copies, checked once */
+        uint32_t n_workers; /* private copies, checked once */
         uint64_t lane_bytes;
         struct segment_header *header; /* const for all but azpard: mapped read-only */
         struct segment_trainer *trainer;
@@ -136,20 +144,23 @@ struct segment {
 /*
  * segment_create() - make "/azpar.<instance>" afresh, mode 0600 (azpard)
  *
- * Fails with -EEXIST if it is there; -ENOSPC says how many bytes of /dev/shm are needed and how many are free.
+ * Fails with -EEXIST if it is there; -ENOSPC says how many bytes of /dev/shm are needed and how many are
+ * free.
  */
-must_check_ int segment_create(const char *instance, uint32_t n_workers, uint64_t lane_bytes, const char *rules,
-                               const char *state_path, struct segment **ret, struct error *e);
+must_check_ int segment_create(const char *instance, uint32_t n_workers, uint64_t lane_bytes,
+                               const char *rules, const char *state_path, struct segment **ret,
+                               struct error *e);
 
 /*
  * segment_open() - open what a predecessor left (azpard)
  *
- * Return: 0; -ENOENT; -ESTALE: made in another boot or layout or never finished, safe to unlink; -EADDRINUSE: it
- * belongs to another state directory (text names it); -EBADMSG: not a segment, or not this user's.
+ * Return: 0; -ENOENT; -ESTALE: made in another boot or layout or never finished, safe to unlink; -EADDRINUSE:
+ * it belongs to another state directory (text names it); -EBADMSG: not a segment, or not this user's.
  */
-must_check_ int segment_open(const char *instance, const char *state_path, struct segment **ret, struct error *e);
+must_check_ int segment_open(const char *instance, const char *state_path, struct segment **ret,
+                             struct error *e);
 
-/* Map what a worker or the trainer needs from the inherited descriptor; @fd is taken over, also on failure. */
+/* Map what a worker or the trainer needs from the inherited descriptor; @fd is taken over, come what may. */
 must_check_ int segment_map_worker(int fd, uint32_t slot, struct segment **ret, struct error *e);
 must_check_ int segment_map_trainer(int fd, struct segment **ret, struct error *e);
 
@@ -164,8 +175,8 @@ void segment_wake_consumer(struct segment *s, int wake_fd);
 
 /*
  * Before azpard sleeps: announce it, then look once more. Return: true if every lane was empty after the
- * announcement, so that a wake-up is certain for whatever comes. Lanes found broken do not count: they wait for
- * lane_reset(), not for a reader.
+ * announcement, so that a wake-up is certain for whatever comes. Lanes found broken do not count: they wait
+ * for lane_reset(), not for a reader.
  */
 bool segment_consumer_may_sleep(struct segment *s);
 
@@ -173,13 +184,19 @@ bool segment_consumer_may_sleep(struct segment *s);
 void segment_consumer_woke(struct segment *s);
 
 static inline uint64_t segment_double_bits(double x) {
-        union { double d; uint64_t u; } v = { .d = x };
+        union {
+                double d;
+                uint64_t u;
+        } v = { .d = x };
 
         return v.u;
 }
 
 static inline double segment_bits_double(uint64_t x) {
-        union { uint64_t u; double d; } v = { .u = x };
+        union {
+                uint64_t u;
+                double d;
+        } v = { .u = x };
 
         return v.d;
 }

@@ -19,9 +19,9 @@
  *      +--------+---------+--------+-------------+-------------+
  *
  * Samples are numbered from 0 for ever; number i lies in slot i % n_slots.  The
- * checksum is that of the slot's first 16 + length bytes with crc32c itself as 0.  window_append() writes all samples of a
- * game and then publishes them with one release store to header.tail: that is
- * what makes a game appear as a whole, and what a recovery after SIGKILL relies on.
+ * checksum is that of the slot's first 16 + length bytes with crc32c itself as 0.  window_append() writes all
+ * samples of a game and then publishes them with one release store to header.tail: that is what makes a game
+ * appear as a whole, and what a recovery after SIGKILL relies on.
  *
  * A reader copies a slot and checks number and checksum of the copy, so it
  * never sees a torn sample although the writer may be overtaking it.
@@ -37,8 +37,8 @@
 #include "common/base/error.h"
 #include "common/exchange/sample.h"
 
-#define WINDOW_MAGIC   UINT64_C(0x31646e77727a61) /* "azrwnd1" */
-#define WINDOW_VERSION 1u
+#define WINDOW_MAGIC        UINT64_C(0x31646e77727a61) /* "azrwnd1" */
+#define WINDOW_VERSION      1u
 #define WINDOW_HEADER_BYTES 4096
 
 struct window_header {
@@ -52,9 +52,9 @@ struct window_header {
         uint32_t unused;
 
         /* written by azpard alone */
-        _Alignas(64) _Atomic uint64_t tail;             /* samples ever appended; release, pairs with acquire in window_tail() */
-        _Atomic uint64_t first;                          /* samples below this number were never in this file */
-        _Atomic uint64_t next_incarnation;               /* given to the next worker process, from 1 */
+        _Alignas(64) _Atomic uint64_t tail; /* samples ever appended; release, see window_tail() */
+        _Atomic uint64_t first;             /* samples below this number were never in this file */
+        _Atomic uint64_t next_incarnation;  /* given to the next worker process, from 1 */
 };
 
 struct window; /* private handle of either side */
@@ -64,7 +64,8 @@ enum {
         WINDOW_E_GONE, /* that number has left the window, or its slot is damaged (after a power cut) */
 };
 
-static_assert(offsetof(struct window_header, constant_crc) == 72 && offsetof(struct window_header, tail) == 128 &&
+static_assert(offsetof(struct window_header, constant_crc) == 72 &&
+                      offsetof(struct window_header, tail) == 128 &&
                       sizeof(struct window_header) <= WINDOW_HEADER_BYTES,
               "file layout changed: bump WINDOW_VERSION");
 
@@ -73,9 +74,9 @@ static_assert(offsetof(struct window_header, constant_crc) == 72 && offsetof(str
  *
  * Missing: makes it, with room for @n_samples, all blocks allocated (-ENOSPC says how much is needed).
  * Present: checks header and every slot; slots that do not check out after a power cut are left out of the
- * window (a damaged end shortens it, damaged ones inside are counted).  Another size: rewritten with the newest samples that
- * fit, atomically.  Another game, version or a damaged header: -EINVAL, -EPROTO or -EBADMSG with a text that says
- * what to do; the file is not touched.  @g must outlive the window.
+ * window (a damaged end shortens it, damaged ones inside are counted).  Another size: rewritten with the
+ * newest samples that fit, atomically.  Another game, version or a damaged header: -EINVAL, -EPROTO or
+ * -EBADMSG with a text that says what to do; the file is not touched.  @g must outlive the window.
  */
 must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
                             struct window **ret, struct error *e);
@@ -107,8 +108,8 @@ struct window_item {
 };
 
 /*
- * Append the @n samples of one game (n <= GAME_MAX_PLIES, each at most sample_max_bytes() as sample_decode() makes
- * sure), then publish them all at once (azpard).
+ * Append the @n samples of one game (n <= GAME_MAX_PLIES, each at most sample_max_bytes() as sample_decode()
+ * makes sure), then publish them all at once (azpard).
  */
 void window_append(struct window *w, const struct window_item *items, size_t n);
 
@@ -119,12 +120,16 @@ void window_append(struct window *w, const struct window_item *items, size_t n);
 must_check_ int window_read(const struct window *w, uint64_t number, struct sample *ret);
 
 /*
- * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in the window: lets azpard
- * recognise what a predecessor appended but did not release in the lane. ret[i].incarnation is 0 where there is none.
+ * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in
+ * the window: lets azpard recognise what a predecessor appended but did not release in the lane.
+ * ret[i].incarnation is 0 where there is none.
  */
 void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
 
-/* A number that no worker process had before, durable before it is returned (azpard). Return: 0 or negative errno. */
+/*
+ * A number that no worker process had before, durable before it is returned (azpard).
+ * Return: 0 or negative errno.
+ */
 must_check_ int window_new_incarnation(struct window *w, uint64_t *ret);
 
 /*

@@ -30,7 +30,7 @@
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define N_WAKE_UPS 20000u
 #else
-#define N_WAKE_UPS 100000u
+#define N_WAKE_UPS 30000u
 #endif
 
 #define N_WORKERS  3u
