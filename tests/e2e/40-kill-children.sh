@@ -43,7 +43,7 @@ audit
 stop_azpard
 
 # Silent children: stopped processes are killed and restarted; azpard itself standing still does not count.
-start_azpard --set service.heartbeat_timeout=6
+start_azpard --set service.heartbeat_timeout=$((5 * slow))
 wait_until '.step > 20 and all(.workers[]; .games > 0)'
 worker=$(q '.workers[1].pid') trainer=$(q .trainer.pid)
 kill -STOP "$worker" "$trainer"

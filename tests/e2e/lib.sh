@@ -17,6 +17,8 @@ config=$tmp/azpar.conf
 log=$tmp/azpard.log
 azpard_pid=
 patience=${AZPAR_E2E_PATIENCE:-120} # seconds that a condition may take to come true; a full machine is slow
+slow=1 # how many times longer libtorch takes to load
+[[ $programs != *san ]] || slow=6
 as_nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
 
 cleanup() {
@@ -78,7 +80,7 @@ checkpoint_interval = 200
 keep = 3
 [service]
 lane_bytes = 65536
-heartbeat_timeout = 10
+heartbeat_timeout = 60
 END
 
 # start_azpard [OPTION]...: $programs/azpard in the background; returns when it answers.
@@ -157,8 +159,9 @@ fingerprint() { (cd "$state" && find . -type f ! -name '*lock' -print0 | sort -z
 
 # is_gone PID...: none of these processes is there any more (a zombie is gone, too).
 is_gone() {
-        local pid
+        local pid line
         for pid in "$@"; do
-                [ ! -e "/proc/$pid/stat" ] || grep -qE '^[0-9]+ \(.*\) [ZX]' "/proc/$pid/stat" || return 1
+                line=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
+                [[ ${line##*) } == [ZX]* ]] || return 1
         done
 }
