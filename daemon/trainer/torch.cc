@@ -199,37 +199,99 @@ template <typename Key> Key state_key(const torch::Tensor &parameter) {
         }
 }
 
-bool fits(const torch::Tensor &state, const torch::Tensor &parameter) {
-        return !state.defined() || (state.sizes() == parameter.sizes() && state.dtype() == torch::kFloat32);
+using Key = std::decay_t<decltype(std::declval<torch::optim::Optimizer>().state().begin()->first)>;
+
+/* All parameters of the optimiser in their fixed order. */
+std::vector<torch::Tensor> optimized(torch::optim::Optimizer &optimizer) {
+        std::vector<torch::Tensor> ret;
+
+        for (const auto &group : optimizer.param_groups())
+                ret.insert(ret.end(), group.params().begin(), group.params().end());
+        return ret;
 }
 
-bool state_fits(torch::optim::OptimizerParamState &state, uint32_t kind, const torch::Tensor &parameter) {
-        if (kind == TORCH_OPTIMIZER_SGD)
-                return fits(static_cast<torch::optim::SGDParamState &>(state).momentum_buffer(), parameter);
-        auto &adam = static_cast<torch::optim::AdamParamState &>(state);
-        return adam.exp_avg().defined() && fits(adam.exp_avg(), parameter) && adam.exp_avg_sq().defined() &&
-               fits(adam.exp_avg_sq(), parameter);
+torch::Tensor on_host(const torch::Tensor &tensor) {
+        return tensor.detach().to(torch::kCPU).contiguous();
 }
 
 /*
- * The loader checks the number of parameters only; another network's moments would fail later, in a step.  So
- * every state must be a parameter's, with its shape.
+ * The moments of each parameter under its number.  Optimizer::save() would put addresses of this process into
+ * the file, as keys whose form changed between libtorch 2.0 and 2.1, and hyperparameters, which come from the
+ * configuration.
  */
-bool optimizer_fits(torch::optim::Optimizer &optimizer, uint32_t kind) {
-        using Key = std::decay_t<decltype(optimizer.state().begin()->first)>;
-        size_t n_found = 0;
+void save_state(torch::optim::Optimizer &optimizer, uint32_t kind, torch::serialize::OutputArchive &archive) {
+        auto parameters = optimized(optimizer);
 
-        for (const auto &group : optimizer.param_groups())
-                for (const auto &parameter : group.params()) {
-                        auto found = optimizer.state().find(state_key<Key>(parameter));
+        archive.write("kind", c10::IValue((int64_t) kind));
+        archive.write("n_parameters", c10::IValue((int64_t) parameters.size()));
+        for (size_t i = 0; i < parameters.size(); i++) {
+                auto found = optimizer.state().find(state_key<Key>(parameters[i]));
+                std::string number = std::to_string(i);
 
-                        if (found == optimizer.state().end())
-                                continue;
-                        if (!state_fits(*found->second, kind, parameter))
-                                return false;
-                        n_found++;
+                if (found == optimizer.state().end())
+                        continue;
+                if (kind == TORCH_OPTIMIZER_SGD) {
+                        auto &sgd = static_cast<torch::optim::SGDParamState &>(*found->second);
+
+                        archive.write("momentum_" + number, on_host(sgd.momentum_buffer()));
+                } else {
+                        auto &adam = static_cast<torch::optim::AdamParamState &>(*found->second);
+
+                        archive.write("step_" + number, c10::IValue(adam.step()));
+                        archive.write("exp_avg_" + number, on_host(adam.exp_avg()));
+                        archive.write("exp_avg_sq_" + number, on_host(adam.exp_avg_sq()));
                 }
-        return n_found == optimizer.state().size();
+        }
+}
+
+/* @name as a tensor like @parameter, in its memory format and on its device. Throws if it is not one. */
+torch::Tensor read_like(torch::serialize::InputArchive &archive, const std::string &name,
+                        const torch::Tensor &parameter) {
+        torch::NoGradGuard no_grad;
+        torch::Tensor tensor;
+
+        archive.read(name, tensor);
+        TORCH_CHECK(tensor.sizes() == parameter.sizes() && tensor.dtype() == torch::kFloat32,
+                    "optimiser state of another network: the shapes differ");
+        return torch::empty_like(parameter).copy_(tensor);
+}
+
+int64_t read_integer(torch::serialize::InputArchive &archive, const std::string &name) {
+        c10::IValue value;
+
+        archive.read(name, value);
+        return value.toInt();
+}
+
+/* What save_state() wrote, into an optimiser that has made no step. Throws if it is another one's. */
+void load_state(torch::optim::Optimizer &optimizer, uint32_t kind, torch::serialize::InputArchive &archive) {
+        auto parameters = optimized(optimizer);
+        auto names = archive.keys();
+
+        TORCH_CHECK(read_integer(archive, "kind") == kind, "state of another kind of optimiser");
+        TORCH_CHECK(read_integer(archive, "n_parameters") == (int64_t) parameters.size(),
+                    "optimiser state of another network: the number of parameters differs");
+        if (names.size() == 2) /* before the first step, or plain SGD: there are no moments */
+                return;
+        for (size_t i = 0; i < parameters.size(); i++) {
+                const auto &parameter = parameters[i];
+                auto &state = optimizer.state()[state_key<Key>(parameter)];
+                std::string number = std::to_string(i);
+
+                if (kind == TORCH_OPTIMIZER_SGD) {
+                        auto sgd = std::make_unique<torch::optim::SGDParamState>();
+
+                        sgd->momentum_buffer(read_like(archive, "momentum_" + number, parameter));
+                        state = std::move(sgd);
+                } else {
+                        auto adam = std::make_unique<torch::optim::AdamParamState>();
+
+                        adam->step(read_integer(archive, "step_" + number));
+                        adam->exp_avg(read_like(archive, "exp_avg_" + number, parameter));
+                        adam->exp_avg_sq(read_like(archive, "exp_avg_sq_" + number, parameter));
+                        state = std::move(adam);
+                }
+        }
 }
 
 /* Threads between operations have no work here, and the number can be set once per process only. */
@@ -269,7 +331,7 @@ struct torch_handle {
 namespace {
 
 void copy_out(const torch::Tensor &tensor, float *ret) {
-        auto host = tensor.detach().to(torch::kCPU).contiguous();
+        auto host = on_host(tensor);
 
         std::memcpy(ret, host.data_ptr<float>(), (size_t) host.numel() * sizeof(float));
 }
@@ -354,7 +416,7 @@ int torch_get_optimizer(torch_handle *t, void **ret_bytes, size_t *ret_n, char e
                 torch::serialize::OutputArchive archive;
                 std::ostringstream out;
 
-                t->optimizer->save(archive);
+                save_state(*t->optimizer, t->params.optimizer, archive);
                 archive.save_to(out);
                 std::string text = out.str();
                 void *bytes = std::malloc(text.size());
@@ -373,14 +435,8 @@ int torch_set_optimizer(torch_handle *t, const void *bytes, size_t n, char err[T
                 auto fresh = make_optimizer(t->network, t->params);
                 torch::serialize::InputArchive archive;
 
-                archive.load_from(static_cast<const char *>(bytes), n, t->device);
-                fresh->load(archive);
-                if (!optimizer_fits(*fresh, t->params.optimizer))
-                        return fail(err, -EINVAL, "optimiser state of another network: the shapes differ");
-                /* The archive's hyperparameters are those of its time. */
-                for (size_t i = 0; i < fresh->param_groups().size(); i++)
-                        fresh->param_groups()[i].set_options(
-                                t->optimizer->param_groups()[i].options().clone());
+                archive.load_from(static_cast<const char *>(bytes), n, torch::Device(torch::kCPU));
+                load_state(*fresh, t->params.optimizer, archive);
                 t->optimizer = std::move(fresh);
                 return 0;
         });

@@ -65,9 +65,9 @@ int torch_get_weights(struct torch_handle *t, float *const *ret_tensors, size_t 
                       char err[TORCH_ERR_MAX]) TORCH_NOEXCEPT;
 
 /*
- * The optimiser's state as bytes (libtorch's archive of it). torch_get_optimizer() allocates with malloc();
- * the caller frees.  torch_set_optimizer() takes the moments only; the hyperparameters stay those of
- * torch_params.  When it fails, the optimiser is as it was after torch_new().
+ * The optimiser's moments as bytes: libtorch's archive of tensors named after the number of the parameter.
+ * torch_get_optimizer() allocates with malloc(); the caller frees.  When torch_set_optimizer() fails, the
+ * optimiser is as it was.
  */
 int torch_get_optimizer(struct torch_handle *t, void **ret_bytes, size_t *ret_n,
                         char err[TORCH_ERR_MAX]) TORCH_NOEXCEPT;
