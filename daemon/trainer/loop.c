@@ -233,7 +233,8 @@ static int save(struct loop *l, struct error *e) {
         if (r < 0)
                 return r;
         put(&l->page->checkpoint_step, learner_state(l->learner)->step);
-        put(&l->page->checkpoint_done, request);
+        /* release: pairs with azpard's acquire, which then reads checkpoint_step */
+        atomic_store_explicit(&l->page->checkpoint_done, request, memory_order_release);
         wake(l);
         return 0;
 }

@@ -41,7 +41,7 @@ for i in 1 2 3; do
         begin=$(now_ms)
         start tiny "${tiny[@]}"
         until_true '.totals.samples > 0'
-        row "service-start-to-first-sample-ms-$i" $(($(now_ms) - begin))
+        row "service-start-to-first-sample-ms" $(($(now_ms) - begin))
         stop
 done
 
