@@ -161,7 +161,7 @@ kill -INT "$watcher"
 wait "$watcher" || fail "watch ended with $?"
 # shellcheck disable=SC2016
 timeout 60 script -qefc "$azparctl --state $state watch --interval 0.1 & p=\$!;
-        while [ \"\$(grep -c '^workers' $tmp/tty 2>/dev/null)\" -lt 3 ]; do sleep 0.1; done; kill -TERM \$p; wait \$p" \
+        until [ \$(grep '^workers' $tmp/tty 2>/dev/null | wc -l) -ge 3 ]; do sleep 0.1; done; kill -TERM \$p; wait \$p" \
         "$tmp/tty" >/dev/null </dev/null || fail "watch on a terminal ended with $?"
 grep -q $'\e\[?1049h' "$tmp/tty" || fail "watch did not take another screen"
 tail -n 5 "$tmp/tty" | grep -q $'\e\[?25h\e\[?1049l' || fail "watch did not give the terminal back"

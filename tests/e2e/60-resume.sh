@@ -26,7 +26,7 @@ audit
 [ "$(inserted)" = "$(jq .window.samples <<<"$before")" ] || fail "the window has not what it had"
 
 # Trainer held back by min_samples, so that what it resumes can be seen before it goes on.
-start_azpard --set replay.window=500000 --set replay.min_samples=499999
+start_azpard --set replay.window=500000 --set replay.min_samples=499999 --set selfplay.workers=1
 wait_until ".generation > $(jq .generation <<<"$before") and .trainer.state == \"filling\""
 check ".step == $step and .samples_trained == $(jq .samples_trained <<<"$before")"
 check ".window.inserted >= $(jq .window.inserted <<<"$before")"
