@@ -27,6 +27,7 @@
 #include <limits.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,6 @@
 #define CRC_PREFIX      "{\"crc32c\":\"00000000\","
 #define N_CRC_PREFIX    (sizeof(CRC_PREFIX) - 1)
 #define STEP_DIGITS     10
-#define STEP_MAX        UINT64_C(9999999999)
 #define NAME_BYTES      24 /* of a checkpoint's directory: a 64-bit number may have 20 digits */
 #define TEMPORARY_BYTES 48 /* the same with what TEMPORARY puts in front */
 #define TEMPORARY       ".tmp-"
@@ -59,7 +59,7 @@ static void dir_closep(DIR **d) {
 
 /* The step if @name is a checkpoint's: exactly ten digits. */
 static bool step_of(const char *name, uint64_t *ret) {
-        return strlen(name) == STEP_DIGITS && json_decimal(name, STEP_MAX, ret) == 0;
+        return strlen(name) == STEP_DIGITS && json_decimal(name, MODEL_STEP_MAX, ret) == 0;
 }
 
 static int open_folder(int state_fd, DIR **ret, struct error *e) {
@@ -90,6 +90,19 @@ static int next_entry(DIR *d, const char **ret) {
         *ret = entry->d_name;
         return 1;
 }
+
+/* The whole numbers of state.json: one table for reading and writing, so that what is written can be read. */
+static const struct number {
+        const char *key;
+        uint64_t max;
+        size_t offset; /* in struct checkpoint */
+} numbers[] = {
+        { "step", MODEL_STEP_MAX, offsetof(struct checkpoint, step) },
+        { "generation", MODEL_GENERATION_MAX, offsetof(struct checkpoint, generation) },
+        { "samples_trained", JSON_UINT_MAX, offsetof(struct checkpoint, samples_trained) },
+        { "samples_allowed", JSON_UINT_MAX, offsetof(struct checkpoint, samples_allowed) },
+        { "window_tail", JSON_UINT_MAX, offsetof(struct checkpoint, window_tail) },
+};
 
 /* ---- writing state.json ---- */
 
@@ -145,13 +158,27 @@ static int add_files(cJSON *state, int dir_fd, struct error *e) {
         return 0;
 }
 
+static uint64_t number_of(const struct checkpoint *c, const struct number *n) {
+        return *(const uint64_t *) (const void *) ((const unsigned char *) c + n->offset);
+}
+
+/* A run counts on from what files say, so these are foreign numbers. */
+static int check_numbers(const struct checkpoint *c, struct error *e) {
+        for (size_t i = 0; i < N_ELEMENTS(numbers); i++)
+                if (number_of(c, &numbers[i]) > numbers[i].max)
+                        return error_set(e, -EOVERFLOW,
+                                         "could not write a checkpoint: '%s' is %" PRIu64 ", at most %" PRIu64
+                                         " allowed",
+                                         numbers[i].key, number_of(c, &numbers[i]), numbers[i].max);
+        return 0;
+}
+
 static bool add_numbers(cJSON *state, const struct checkpoint *c) {
-        return add_uint(state, "version", CHECKPOINT_VERSION) && add_uint(state, "step", c->step) &&
-               add_uint(state, "generation", c->generation) &&
-               add_uint(state, "samples_trained", c->samples_trained) &&
-               add_uint(state, "samples_allowed", c->samples_allowed) &&
-               add_uint(state, "window_tail", c->window_tail) &&
-               add_double(state, "smooth_policy", c->smooth_policy) &&
+        bool ok = add_uint(state, "version", CHECKPOINT_VERSION);
+
+        for (size_t i = 0; i < N_ELEMENTS(numbers); i++)
+                ok = ok && add_uint(state, numbers[i].key, number_of(c, &numbers[i]));
+        return ok && add_double(state, "smooth_policy", c->smooth_policy) &&
                add_double(state, "smooth_value", c->smooth_value) &&
                add_double(state, "smooth_total", c->smooth_total);
 }
@@ -204,7 +231,7 @@ static int write_state(int dir_fd, const struct checkpoint *c, struct error *e) 
 
 /* ---- writing and removing directories ---- */
 
-/* Remove a directory with the files in it, if it is there. */
+/* Remove a directory with the files in it, if it is there.  azpar makes none inside: one there is refused. */
 static int remove_directory(int folder_fd, const char *name, struct error *e) {
         cleanup_(dir_closep) DIR *d = NULL;
         const char *entry;
@@ -246,7 +273,11 @@ static int put_in_place(int folder_fd, const char *temporary, const char *name, 
                 return error_errno(e, -errno, "could not rename '%s/%s' to '%s'", FOLDER, temporary, name);
         if (renameat2(folder_fd, temporary, folder_fd, name, RENAME_EXCHANGE) == 0) {
                 r = sync_folder(folder_fd, e);
-                return r < 0 ? r : remove_directory(folder_fd, temporary, e);
+                if (r < 0)
+                        return r;
+                /* the new one is in place: an old one that stays is for checkpoint_prune() to tell */
+                (void) remove_directory(folder_fd, temporary, NULL);
+                return 0;
         }
         /* a file system that cannot exchange: aside with the old one first */
         (void) snprintf(old, sizeof(old), TEMPORARY "old-%s", name);
@@ -254,7 +285,10 @@ static int put_in_place(int folder_fd, const char *temporary, const char *name, 
             renameat(folder_fd, temporary, folder_fd, name) < 0)
                 return error_errno(e, -errno, "could not replace '%s/%s'", FOLDER, name);
         r = sync_folder(folder_fd, e);
-        return r < 0 ? r : remove_directory(folder_fd, old, e);
+        if (r < 0)
+                return r;
+        (void) remove_directory(folder_fd, old, NULL);
+        return 0;
 }
 
 static int write_files(int dir_fd, const struct checkpoint *c, const float *const *tensors,
@@ -304,9 +338,10 @@ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *cons
         char name[NAME_BYTES], temporary[TEMPORARY_BYTES];
         int r;
 
-        assert(c->step <= STEP_MAX && c->generation <= JSON_UINT_MAX && c->samples_trained <= JSON_UINT_MAX &&
-               c->samples_allowed <= JSON_UINT_MAX && c->window_tail <= JSON_UINT_MAX);
         assert(c->optimizer_kind == OPTIMIZER_ADAM || c->optimizer_kind == OPTIMIZER_SGD);
+        r = check_numbers(c, e);
+        if (r < 0)
+                return r;
         if (mkdirat(state_fd, FOLDER, 0750) < 0) {
                 if (errno != EEXIST)
                         return error_errno(e, -errno, "could not create '%s'", FOLDER);
@@ -346,16 +381,6 @@ static int read_double(const cJSON *state, const char *key, double *ret, struct 
 static int read_numbers(const cJSON *state, struct checkpoint *c, struct error *e) {
         const struct {
                 const char *key;
-                uint64_t *ret;
-        } integers[] = {
-                { "step", &c->step },
-                { "generation", &c->generation },
-                { "samples_trained", &c->samples_trained },
-                { "samples_allowed", &c->samples_allowed },
-                { "window_tail", &c->window_tail },
-        };
-        const struct {
-                const char *key;
                 double *ret;
         } reals[] = {
                 { "smooth_policy", &c->smooth_policy },
@@ -364,8 +389,10 @@ static int read_numbers(const cJSON *state, struct checkpoint *c, struct error *
         };
         int r;
 
-        for (size_t i = 0; i < N_ELEMENTS(integers); i++) {
-                r = read_uint(state, integers[i].key, JSON_UINT_MAX, integers[i].ret, e);
+        for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
+                void *number = (unsigned char *) c + numbers[i].offset;
+
+                r = read_uint(state, numbers[i].key, numbers[i].max, number, e);
                 if (r < 0)
                         return r;
         }
@@ -395,7 +422,7 @@ static int read_network(const cJSON *state, struct network *ret, struct error *e
         const struct {
                 const char *key;
                 uint32_t *ret;
-        } numbers[] = {
+        } sizes[] = {
                 { "planes", &ret->planes }, { "rows", &ret->rows },       { "cols", &ret->cols },
                 { "moves", &ret->moves },   { "filters", &ret->filters }, { "blocks", &ret->blocks },
         };
@@ -403,13 +430,13 @@ static int read_network(const cJSON *state, struct network *ret, struct error *e
         if (!rules || strlen(rules) >= sizeof(ret->rules))
                 return error_set(e, -EBADMSG, "'network' has no fitting 'rules'");
         (void) json_printable(rules, sizeof(ret->rules), ret->rules);
-        for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
+        for (size_t i = 0; i < N_ELEMENTS(sizes); i++) {
                 uint64_t v;
-                int r = read_uint(o, numbers[i].key, GAME_MAX_CELLS + 512, &v, e);
+                int r = read_uint(o, sizes[i].key, GAME_MAX_CELLS + 512, &v, e);
 
                 if (r < 0)
                         return r;
-                *numbers[i].ret = (uint32_t) v;
+                *sizes[i].ret = (uint32_t) v;
         }
         return 0;
 }
@@ -595,21 +622,39 @@ static int compare_steps(const void *a, const void *b) {
         return (x < y) - (x > y);
 }
 
-/* Steps of all checkpoints, newest first, to be freed by the caller; leftovers are removed on the way. */
-static int list_and_clean(DIR *d, uint64_t **ret, size_t *ret_n, struct error *e) {
+/* Keep the first of several errors: what follows it is often its consequence. */
+static void keep_first(int r, const struct error *reason, int *first, struct error *e) {
+        if (r >= 0 || *first < 0)
+                return;
+        *first = r;
+        if (e)
+                *e = *reason;
+}
+
+static bool is_directory(int folder_fd, const char *name) {
+        struct stat st;
+
+        return fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+/*
+ * Steps of all checkpoints, newest first, to be freed by the caller; leftovers are removed on the way, and
+ * one that resists is told in *failed.
+ */
+static int list_and_clean(DIR *d, uint64_t **ret, size_t *ret_n, int *failed, struct error *e) {
         cleanup_(freep) uint64_t *steps = NULL;
         size_t n = 0, n_room = 0;
         const char *entry;
         int r;
 
         while ((r = next_entry(d, &entry)) > 0) {
+                struct error reason = ERROR_INIT;
                 uint64_t step;
 
-                if (strncmp(entry, TEMPORARY, strlen(TEMPORARY)) == 0) {
-                        r = remove_directory(dirfd(d), entry, e);
-                        if (r < 0)
-                                return r;
-                }
+                if (!is_directory(dirfd(d), entry))
+                        continue;
+                if (strncmp(entry, TEMPORARY, strlen(TEMPORARY)) == 0)
+                        keep_first(remove_directory(dirfd(d), entry, &reason), &reason, failed, e);
                 if (!step_of(entry, &step))
                         continue;
                 if (n == MAX_LISTED)
@@ -632,11 +677,21 @@ static int list_and_clean(DIR *d, uint64_t **ret, size_t *ret_n, struct error *e
         return 0;
 }
 
+static int remove_checkpoint(int folder_fd, uint64_t step, struct error *e) {
+        char name[NAME_BYTES], temporary[TEMPORARY_BYTES];
+
+        (void) snprintf(name, sizeof(name), "%010" PRIu64, step);
+        (void) snprintf(temporary, sizeof(temporary), TEMPORARY "%s", name);
+        if (renameat(folder_fd, name, folder_fd, temporary) < 0)
+                return error_errno(e, -errno, "could not rename '%s/%s'", FOLDER, name);
+        return remove_directory(folder_fd, temporary, e);
+}
+
 int checkpoint_prune(int state_fd, uint64_t keep, struct error *e) {
         cleanup_(dir_closep) DIR *d = NULL;
         cleanup_(freep) uint64_t *steps = NULL;
         size_t n = 0;
-        int r;
+        int r, failed = 0;
 
         assert(keep > 0);
         r = open_folder(state_fd, &d, e);
@@ -644,19 +699,13 @@ int checkpoint_prune(int state_fd, uint64_t keep, struct error *e) {
                 return 0;
         if (r < 0)
                 return r;
-        r = list_and_clean(d, &steps, &n, e);
+        r = list_and_clean(d, &steps, &n, &failed, e);
         if (r < 0)
                 return r;
         for (size_t i = keep; i < n; i++) {
-                char name[NAME_BYTES], temporary[TEMPORARY_BYTES];
+                struct error reason = ERROR_INIT;
 
-                (void) snprintf(name, sizeof(name), "%010" PRIu64, steps[i]);
-                (void) snprintf(temporary, sizeof(temporary), TEMPORARY "%s", name);
-                if (renameat(dirfd(d), name, dirfd(d), temporary) < 0)
-                        return error_errno(e, -errno, "could not rename '%s/%s'", FOLDER, name);
-                r = remove_directory(dirfd(d), temporary, e);
-                if (r < 0)
-                        return r;
+                keep_first(remove_checkpoint(dirfd(d), steps[i], &reason), &reason, &failed, e);
         }
-        return 0;
+        return failed;
 }

@@ -44,13 +44,21 @@ must_check_ int checkpoint_newest(int state_fd, const struct network *want, stru
 
 /*
  * checkpoint_write() - write a checkpoint durably and atomically
- * @c:          step at most 9999999999, other counters below 2^53
  * @optimizer:  bytes of optimizer.bin
  *
  * One of the same step is replaced.
+ *
+ * Return: 0; -EOVERFLOW: a counter is larger than checkpoint_newest() would accept; -EDOM as model_write(); a
+ * negative errno of the file system.  With a text, and the checkpoints before are whole.
  */
 must_check_ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *const *tensors,
                                  const void *optimizer, size_t n_optimizer_bytes, struct error *e);
 
-/* Remove all but the newest @keep (at least 1), and leftovers of unfinished ones. */
+/*
+ * Remove all but the newest @keep (at least 1), and leftovers of unfinished ones.  What is not a directory
+ * with a checkpoint's or leftover's name is not looked at.
+ *
+ * Return: 0, or the negative errno with the text of the first thing that could not be removed; all others
+ * are.
+ */
 must_check_ int checkpoint_prune(int state_fd, uint64_t keep, struct error *e);

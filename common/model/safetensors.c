@@ -379,8 +379,8 @@ static int metadata_read(const struct safetensors *s, struct model_info *ret, st
                 uint64_t min, max;
                 uint64_t *ret;
         } numbers[] = {
-                { "generation", 0, UINT64_MAX, &info.generation },
-                { "step", 0, UINT64_MAX, &info.step },
+                { "generation", 0, MODEL_GENERATION_MAX, &info.generation },
+                { "step", 0, MODEL_STEP_MAX, &info.step },
                 { "unix_us", 0, UINT64_MAX, &info.unix_us },
                 { "planes", 1, GAME_MAX_PLANES, &v[0] },
                 { "rows", 1, GAME_MAX_CELLS, &v[1] },
@@ -599,6 +599,11 @@ int model_write(int dir_fd, const char *path, const struct model_info *info, con
 
         if (!list)
                 return error_errno(e, -ENOMEM, "could not write '%s'", path);
+        if (info->step > MODEL_STEP_MAX || info->generation > MODEL_GENERATION_MAX)
+                return error_set(e, -EOVERFLOW,
+                                 "could not write '%s': step %" PRIu64 " (at most %" PRIu64
+                                 ") or generation %" PRIu64 " (at most %" PRIu64 ") is too large",
+                                 path, info->step, MODEL_STEP_MAX, info->generation, MODEL_GENERATION_MAX);
         n = network_tensors(&info->network, list);
         for (size_t i = 0; i < n; i++) {
                 r = check_values(path, &list[i], tensors[i], -EDOM, e);

@@ -23,11 +23,19 @@
 #define SAFETENSORS_HEADER_MAX  (1u << 20)
 #define SAFETENSORS_MAX_TENSORS 1024
 
+/*
+ * Largest step and generation of a model or checkpoint, read or written: a checkpoint's name has room for ten
+ * digits, and its counters are JSON numbers.  A file that claims more is refused, so that whoever counts on
+ * from it has a limit to meet and a text to say, rather than a number that does not fit.
+ */
+#define MODEL_STEP_MAX       UINT64_C(9999999999)
+#define MODEL_GENERATION_MAX (UINT64_C(1) << 52)
+
 /* What azpar writes into __metadata__ of its models. */
 struct model_info {
-        uint64_t generation;
-        uint64_t step;
-        uint64_t unix_us; /* when it was written */
+        uint64_t generation; /* at most MODEL_GENERATION_MAX */
+        uint64_t step;       /* at most MODEL_STEP_MAX */
+        uint64_t unix_us;    /* when it was written */
         struct network network;
 };
 
@@ -64,8 +72,8 @@ must_check_ int model_open(int dir_fd, const char *path, const struct network *w
 
 /*
  * Write a model file atomically and durably. @tensors in network_tensors() order.
- * Return: 0; -EDOM: a value that model_open() would refuse (training diverged), nothing is written; what
- * file_replace() returns.
+ * Return: 0; -EDOM: a value that model_open() would refuse (training diverged), -EOVERFLOW: a step or
+ * generation that it would refuse, nothing is written; what file_replace() returns.
  */
 must_check_ int model_write(int dir_fd, const char *path, const struct model_info *info,
                             const float *const *tensors, struct error *e);

@@ -253,6 +253,61 @@ static void test_renamed_directory(void **state) {
         assert_contains(e.text, "step is 4, unlike the directory's name");
 }
 
+/* A counter that came from some file may be anything: too large a one is an error with a text. */
+static void test_counters_are_bounded(void **state) {
+        cleanup_(fixture_weights_freep) struct fixture_weights *w = fixture_weights_new(&small, 1);
+        struct checkpoint c = make(MODEL_STEP_MAX), found;
+        struct error e = ERROR_INIT;
+        char path[64];
+
+        (void) state;
+        c.generation = MODEL_GENERATION_MAX;
+        assert_int_equal(checkpoint_write(state_fd, &c, fixture_tensors(w), "x", 1, NULL), 0);
+        assert_int_equal(checkpoint_newest(state_fd, &small, &found, path, NULL), 0);
+        assert_true(found.step == MODEL_STEP_MAX && found.generation == MODEL_GENERATION_MAX);
+        c.step++;
+        assert_int_equal(checkpoint_write(state_fd, &c, fixture_tensors(w), "x", 1, &e), -EOVERFLOW);
+        assert_contains(e.text, "'step' is 10000000000, at most 9999999999 allowed");
+        c = make(7);
+        c.generation = MODEL_GENERATION_MAX + 1;
+        assert_int_equal(checkpoint_write(state_fd, &c, fixture_tensors(w), "x", 1, NULL), -EOVERFLOW);
+        c = make(7);
+        c.window_tail = UINT64_MAX;
+        assert_int_equal(checkpoint_write(state_fd, &c, fixture_tensors(w), "x", 1, &e), -EOVERFLOW);
+        assert_contains(e.text, "'window_tail' is 18446744073709551615");
+        assert_false(exists("checkpoints/0000000007"));
+}
+
+/* Something that cannot be removed is told, and is in the way of nothing else. */
+static void test_prune_goes_on(void **state) {
+        struct checkpoint found;
+        struct error e = ERROR_INIT;
+        char path[64];
+
+        (void) state;
+        for (uint64_t step = 5; step <= 8; step++)
+                write_one(step, "x");
+        assert_int_equal(mkdirat(state_fd, "checkpoints/.tmp-0000000001", 0700), 0);
+        assert_int_equal(mkdirat(state_fd, "checkpoints/.tmp-0000000001/somebody's", 0700), 0);
+        assert_int_equal(mkdirat(state_fd, "checkpoints/0000000006/somebody's", 0700), 0);
+        assert_int_equal(mkdirat(state_fd, "checkpoints/.tmp-0000000002", 0700), 0);
+        /* files: neither checkpoint nor leftover, and not counted as one that is kept */
+        assert_int_equal(
+                close(openat(state_fd, "checkpoints/0000000009", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+        assert_int_equal(
+                close(openat(state_fd, "checkpoints/.tmp-file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+        assert_true(checkpoint_prune(state_fd, 1, &e) < 0);
+        assert_contains(e.text, "could not remove 'checkpoints/.tmp-000000000");
+        assert_contains(e.text, "somebody's");
+        assert_true(exists("checkpoints/0000000008"));
+        assert_false(exists("checkpoints/0000000007") || exists("checkpoints/0000000006") ||
+                     exists("checkpoints/0000000005") || exists("checkpoints/.tmp-0000000002"));
+        assert_true(exists("checkpoints/0000000009") && exists("checkpoints/.tmp-file"));
+        assert_int_equal(unlinkat(state_fd, "checkpoints/0000000009", 0), 0);
+        assert_int_equal(checkpoint_newest(state_fd, &small, &found, path, NULL), 0);
+        assert_int_equal(found.step, 8);
+}
+
 /* A failed write leaves neither a checkpoint nor a leftover, and the ones before stay. */
 static void test_failed_write(void **state) {
         cleanup_(fixture_weights_freep) struct fixture_weights *w = fixture_weights_new(&small, 1);
@@ -273,9 +328,11 @@ static void test_failed_write(void **state) {
 int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
         const struct CMUnitTest tests[] = {
-                TEST(test_round_trip),        TEST(test_same_step_is_replaced), TEST(test_newest_and_prune),
-                TEST(test_other_network),     TEST(test_damage_is_named),       TEST(test_missing_files),
-                TEST(test_renamed_directory), TEST(test_failed_write),
+                TEST(test_round_trip),           TEST(test_same_step_is_replaced),
+                TEST(test_newest_and_prune),     TEST(test_other_network),
+                TEST(test_damage_is_named),      TEST(test_missing_files),
+                TEST(test_renamed_directory),    TEST(test_failed_write),
+                TEST(test_counters_are_bounded), TEST(test_prune_goes_on),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -91,7 +91,7 @@ static void write_small(const char *name, uint64_t seed) {
 static void test_round_trip(void **state) {
         cleanup_(fixture_weights_freep) struct fixture_weights *w = fixture_weights_new(&small, 1);
         const struct model_info info = {
-                .generation = 3, .step = UINT64_MAX, .unix_us = 1700000000000000, .network = small
+                .generation = 3, .step = MODEL_STEP_MAX, .unix_us = 1700000000000000, .network = small
         };
         const float *tensors[NETWORK_MAX_TENSORS];
 
@@ -105,7 +105,7 @@ static void test_round_trip(void **state) {
                 if (model_open(directory_fd, "m", any ? NULL : &small, &s, &found, tensors, &e) < 0)
                         fail_msg("%s", e.text);
                 assert_int_equal(found.generation, 3);
-                assert_true(found.step == UINT64_MAX);
+                assert_true(found.step == MODEL_STEP_MAX);
                 assert_int_equal(found.unix_us, 1700000000000000);
                 assert_true(network_equal(&found.network, &small));
                 for (size_t i = 0; i < w->n; i++)
@@ -385,6 +385,38 @@ static void test_metadata_is_checked(void **state) {
         }
 }
 
+/* Counters that nobody could count on from: refused when read, with the range, and never written. */
+static void test_counters_are_bounded(void **state) {
+        cleanup_(fixture_weights_freep) struct fixture_weights *w = fixture_weights_new(&small, 1);
+        static const struct {
+                const char *from, *to, *reason;
+        } lies[] = {
+                { "\"step\":\"700\",\"unix_us\":\"18446744073709551615\"",
+                  "\"step\":\"10000000000\",\"unix_us\":\"184467440737\"",
+                  "metadata 'step' is '10000000000', expected a number in [0, 9999999999]" },
+                { "\"generation\":\"7\",\"step\":\"700\",\"unix_us\":\"18446744073709551615\"",
+                  "\"generation\":\"4503599627370497\",\"step\":\"700\",\"unix_us\":\"18446\"",
+                  "metadata 'generation' is '4503599627370497', expected a number in [0, 4503599627370496]" },
+        };
+        const struct model_info largest = { .generation = MODEL_GENERATION_MAX,
+                                            .step = MODEL_STEP_MAX,
+                                            .network = small };
+        struct model_info info = largest;
+
+        (void) state;
+        for (size_t i = 0; i < N_ELEMENTS(lies); i++) {
+                put_changed("changed", lies[i].from, lies[i].to);
+                assert_refused("changed", NULL, -EBADMSG, lies[i].reason);
+        }
+        assert_int_equal(model_write(directory_fd, "largest", &info, fixture_tensors(w), NULL), 0);
+        info.step++;
+        assert_int_equal(model_write(directory_fd, "larger", &info, fixture_tensors(w), NULL), -EOVERFLOW);
+        info = largest;
+        info.generation++;
+        assert_int_equal(model_write(directory_fd, "larger", &info, fixture_tensors(w), NULL), -EOVERFLOW);
+        assert_int_equal(faccessat(directory_fd, "larger", F_OK, 0), -1);
+}
+
 /* An extra tensor, with everything else as it must be. */
 static void test_extra_tensor(void **state) {
         cleanup_(freep) unsigned char *bytes = NULL, *more = NULL;
@@ -510,12 +542,19 @@ static void test_mutations(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_written_form),
-                cmocka_unit_test(test_foreign_file_reads), cmocka_unit_test(test_lies_are_refused),
-                cmocka_unit_test(test_header_size_lies),   cmocka_unit_test(test_counts_are_limited),
-                cmocka_unit_test(test_not_a_model),        cmocka_unit_test(test_metadata_is_checked),
-                cmocka_unit_test(test_extra_tensor),       cmocka_unit_test(test_values_are_checked),
-                cmocka_unit_test(test_every_truncation),   cmocka_unit_test(test_mutations),
+                cmocka_unit_test(test_round_trip),
+                cmocka_unit_test(test_written_form),
+                cmocka_unit_test(test_foreign_file_reads),
+                cmocka_unit_test(test_lies_are_refused),
+                cmocka_unit_test(test_header_size_lies),
+                cmocka_unit_test(test_counts_are_limited),
+                cmocka_unit_test(test_not_a_model),
+                cmocka_unit_test(test_metadata_is_checked),
+                cmocka_unit_test(test_counters_are_bounded),
+                cmocka_unit_test(test_extra_tensor),
+                cmocka_unit_test(test_values_are_checked),
+                cmocka_unit_test(test_every_truncation),
+                cmocka_unit_test(test_mutations),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
