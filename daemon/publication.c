@@ -8,12 +8,10 @@
 #include "common/base/log.h"
 
 static int check_file(const struct publication *p, struct model_info *ret, struct error *e) {
-        cleanup_(safetensors_freep) struct safetensors *file = NULL;
-        const float *tensors[NETWORK_MAX_TENSORS];
         struct model_info info;
         int r;
 
-        r = model_open(p->state_fd, PUBLICATION_PATH, &p->network, &file, &info, tensors, e);
+        r = model_check(p->state_fd, PUBLICATION_PATH, &p->network, &info, e);
         if (r < 0)
                 return r;
         if (info.generation == 0)

@@ -4,16 +4,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-int file_map_open(int dir_fd, const char *path, struct file_map *ret, struct error *e) {
+/* Open a regular file. Return: its descriptor, or a negative errno with a text. */
+static int open_regular(int dir_fd, const char *path, size_t *ret_n_bytes, struct error *e) {
         cleanup_(fd_closep) int fd = -1;
         struct stat st;
-        void *p;
 
         /* O_NONBLOCK: a FIFO of that name must not hang us */
         fd = openat(dir_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -23,14 +24,75 @@ int file_map_open(int dir_fd, const char *path, struct file_map *ret, struct err
                 return error_errno(e, -errno, "could not stat '%s'", path);
         if (!S_ISREG(st.st_mode))
                 return error_set(e, -EINVAL, "'%s' is not a regular file", path);
-        if (st.st_size == 0) {
+        *ret_n_bytes = (size_t) st.st_size;
+        return TAKE_FD(fd);
+}
+
+int file_map_open(int dir_fd, const char *path, struct file_map *ret, struct error *e) {
+        cleanup_(fd_closep) int fd = -1;
+        size_t n;
+        void *p;
+
+        fd = open_regular(dir_fd, path, &n, e);
+        if (fd < 0)
+                return fd;
+        if (n == 0) {
                 *ret = FILE_MAP_NULL;
                 return 0;
         }
-        p = mmap(NULL, (size_t) st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+        p = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
         if (p == MAP_FAILED)
                 return error_errno(e, -errno, "could not map '%s'", path);
-        *ret = (struct file_map){ .bytes = p, .n_bytes = (size_t) st.st_size };
+        *ret = (struct file_map){ .bytes = p, .n_bytes = n };
+        return 0;
+}
+
+/* Return: 0; -EAGAIN: the file has less; negative errno. */
+static int read_all(int fd, unsigned char *bytes, size_t n) {
+        while (n > 0) {
+                ssize_t n_read = read(fd, bytes, n);
+
+                if (n_read < 0 && errno == EINTR)
+                        continue;
+                if (n_read < 0)
+                        return -errno;
+                if (n_read == 0)
+                        return -EAGAIN;
+                bytes += n_read;
+                n -= (size_t) n_read;
+        }
+        return 0;
+}
+
+int file_read(int dir_fd, const char *path, uint64_t max, struct file_map *ret, struct error *e) {
+        cleanup_(file_map_close) struct file_map copy = FILE_MAP_NULL;
+        cleanup_(fd_closep) int fd = -1;
+        size_t n;
+        void *p;
+        int r;
+
+        fd = open_regular(dir_fd, path, &n, e);
+        if (fd < 0)
+                return fd;
+        if (n > max)
+                return error_set(e, -EBADMSG, "'%s' is %zu bytes, at most %" PRIu64 " expected", path, n,
+                                 max);
+        if (n == 0) {
+                *ret = FILE_MAP_NULL;
+                return 0;
+        }
+        /* A mapping as well, so that file_map_close() frees either; and large copies leave no hole behind. */
+        p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+                return error_errno(e, -errno, "could not hold the %zu bytes of '%s'", n, path);
+        copy = (struct file_map){ .bytes = p, .n_bytes = n };
+        r = read_all(fd, p, n);
+        if (r == -EAGAIN)
+                return error_set(e, r, "'%s' became shorter while it was read", path);
+        if (r < 0)
+                return error_errno(e, r, "could not read '%s'", path);
+        *ret = copy;
+        copy = FILE_MAP_NULL;
         return 0;
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Whole files: replaced atomically, mapped read-only.
+ * Whole files: replaced atomically, mapped read-only or read into memory.
  *
  * Paths are relative to a directory descriptor (AT_FDCWD: to the working
  * directory), so that the state directory is opened once.
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include "common/base/error.h"
 
-/* A read-only mapping of a whole file; an empty file maps to { NULL, 0 }. */
+/* A whole file, mapped read-only or copied; an empty file is { NULL, 0 }. */
 struct file_map {
         const unsigned char *bytes;
         size_t n_bytes;
@@ -23,12 +23,25 @@ struct file_map {
 /*
  * file_map_open() - map a regular file read-only
  *
- * Anything but a regular file is refused.  The mapping is only safe because
- * azpar's files are replaced by rename and never truncated in place.
+ * Anything but a regular file is refused.  azpar replaces its files by rename; if somebody else writes over
+ * the file in place, the mapping changes, and what was cut off kills its reader with SIGBUS.  A process that
+ * must outlive that takes file_read().
  *
  * Return: 0; -ENOENT (and others) with a text.
  */
 must_check_ int file_map_open(int dir_fd, const char *path, struct file_map *ret, struct error *e);
+
+/*
+ * file_read() - copy a regular file of at most @max bytes into private memory
+ *
+ * Whatever happens to the file afterwards, the copy stays.
+ *
+ * Return: 0; -EBADMSG: it is larger; -EAGAIN: it became shorter meanwhile; what file_map_open() returns; each
+ * with a text.
+ */
+must_check_ int file_read(int dir_fd, const char *path, uint64_t max, struct file_map *ret, struct error *e);
+
+/* Of either; does nothing with FILE_MAP_NULL. */
 void file_map_close(struct file_map *m);
 
 /* One piece of a file to be written. */

@@ -11,7 +11,9 @@
  * nothing; the order of offsets is made by sorting.
  *
  * Values are read in place, from the mapping: the machine is little-endian
- * (asserted at compile time), and a file is replaced by rename, never written in place.
+ * (asserted at compile time), and azpar replaces a file by rename.  Others may
+ * write over it in place: a worker or trainer that dies of that is started again,
+ * azpard checks a copy.
  */
 #include "common/model/safetensors.h"
 
@@ -486,30 +488,70 @@ static int collect(const struct safetensors *s, const struct network *network, c
         return 0;
 }
 
-int model_open(int dir_fd, const char *path, const struct network *want, struct safetensors **ret,
-               struct model_info *ret_info, const float **ret_tensors, struct error *e) {
-        cleanup_(safetensors_freep) struct safetensors *s = NULL;
+/* Whether @s is a complete model of the network @want (NULL: of any). */
+static int check_model(const struct safetensors *s, const struct network *want, struct model_info *ret_info,
+                       const float **ret_tensors, struct error *e) {
         struct model_info info;
         int r;
 
-        r = safetensors_open(dir_fd, path, &s, e);
-        if (r < 0)
-                return r;
         r = metadata_read(s, &info, e);
         if (r < 0)
                 return r;
         if (want && !network_equal(&info.network, want))
                 return error_set(e, -EINVAL,
-                                 "%s: is for %s with %ux%u (filters x blocks), not for %s with %ux%u", path,
-                                 info.network.rules, info.network.filters, info.network.blocks, want->rules,
-                                 want->filters, want->blocks);
+                                 "%s: is for %s with %ux%u (filters x blocks), not for %s with %ux%u",
+                                 s->path, info.network.rules, info.network.filters, info.network.blocks,
+                                 want->rules, want->filters, want->blocks);
         r = collect(s, &info.network, ret_tensors, e);
+        if (r == 0 && ret_info)
+                *ret_info = info;
+        return r;
+}
+
+int model_open(int dir_fd, const char *path, const struct network *want, struct safetensors **ret,
+               struct model_info *ret_info, const float **ret_tensors, struct error *e) {
+        cleanup_(safetensors_freep) struct safetensors *s = NULL;
+        int r;
+
+        r = safetensors_open(dir_fd, path, &s, e);
         if (r < 0)
                 return r;
-        if (ret_info)
-                *ret_info = info;
+        r = check_model(s, want, ret_info, ret_tensors, e);
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(s);
         return 0;
+}
+
+/* The largest file that can be a model of @n: a header of any length, and the tensors. */
+static int model_max_bytes(const struct network *n, uint64_t *ret) {
+        cleanup_(freep) struct network_tensor *list = calloc(NETWORK_MAX_TENSORS, sizeof(*list));
+        size_t n_tensors;
+
+        if (!list)
+                return -ENOMEM;
+        n_tensors = network_tensors(n, list);
+        *ret = sizeof(uint64_t) + SAFETENSORS_HEADER_MAX;
+        for (size_t i = 0; i < n_tensors; i++)
+                *ret += list[i].n_elements * sizeof(float);
+        return 0;
+}
+
+int model_check(int dir_fd, const char *path, const struct network *want, struct model_info *ret_info,
+                struct error *e) {
+        cleanup_(file_map_close) struct file_map copy = FILE_MAP_NULL;
+        cleanup_(safetensors_freep) struct safetensors *s = NULL;
+        uint64_t max;
+        int r;
+
+        r = model_max_bytes(want, &max);
+        if (r < 0)
+                return error_errno(e, r, "could not check '%s'", path);
+        r = file_read(dir_fd, path, max, &copy, e);
+        if (r < 0)
+                return r;
+        r = safetensors_parse(copy.bytes, copy.n_bytes, path, &s, e);
+        return r < 0 ? r : check_model(s, want, ret_info, NULL, e);
 }
 
 static int add_number(cJSON *object, const char *key, uint64_t value) {

@@ -71,6 +71,17 @@ must_check_ int model_open(int dir_fd, const char *path, const struct network *w
                            struct model_info *ret_info, const float **ret_tensors, struct error *e);
 
 /*
+ * model_check() - the same checks on a private copy of the file, which is given up again
+ * @want: as above, but not NULL: bounds the file's size
+ *
+ * For azpard, which must outlive a file that somebody writes over in place; see file_map_open().
+ *
+ * Return: as model_open(); -EAGAIN: the file became shorter meanwhile.
+ */
+must_check_ int model_check(int dir_fd, const char *path, const struct network *want,
+                            struct model_info *ret_info, struct error *e);
+
+/*
  * Write a model file atomically and durably. @tensors in network_tensors() order.
  * Return: 0; -EDOM: a value that model_open() would refuse (training diverged), -EOVERFLOW: a step or
  * generation that it would refuse, nothing is written; what file_replace() returns.

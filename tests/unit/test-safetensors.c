@@ -324,6 +324,26 @@ static void assert_refused(const char *name, const struct network *want, int cod
         assert_contains(e.text, reason);
         assert_contains(e.text, name);
         assert_null(s);
+        if (!want)
+                return;
+        e = ERROR_INIT;
+        assert_int_equal(model_check(directory_fd, name, want, NULL, &e), code);
+        assert_contains(e.text, reason);
+}
+
+/* What is too large for a model of that network is not even read. */
+static void test_too_large_for_its_network(void **state) {
+        struct error e = ERROR_INIT;
+
+        (void) state;
+        put_file("large", "", 0);
+        {
+                cleanup_(fd_closep) int fd = openat(directory_fd, "large", O_WRONLY | O_CLOEXEC);
+
+                assert_int_equal(ftruncate(fd, INT64_C(1) << 40), 0);
+        }
+        assert_int_equal(model_check(directory_fd, "large", &small, NULL, &e), -EBADMSG);
+        assert_contains(e.text, "'large' is 1099511627776 bytes, at most ");
 }
 
 static void test_not_a_model(void **state) {
@@ -555,6 +575,7 @@ int main(void) {
                 cmocka_unit_test(test_values_are_checked),
                 cmocka_unit_test(test_every_truncation),
                 cmocka_unit_test(test_mutations),
+                cmocka_unit_test(test_too_large_for_its_network),
         };
 
         return cmocka_run_group_tests(tests, set_up, tear_down);
