@@ -5,7 +5,8 @@
 #
 #     make V=1             show the commands
 #     make CFLAGS=...      yours: ours are added to them, never replace them
-#     make TORCH=/path     an unpacked libtorch (1.13 or later, CPU or CUDA) instead of Debian's
+#     make TORCH=/path     an unpacked libtorch (1.13 or later, CPU or CUDA) instead of Debian's; CXXSTD=c++20 if its
+#                          headers want that, CXXFLAGS=-D_GLIBCXX_USE_CXX11_ABI=0 for one built with the old ABI
 #
 # A folder is a library or a process: everything under common/ is linked into libcommon.a, worker/ (without the mains)
 # into libworker.a and so on; a main.c is a program.
@@ -29,14 +30,15 @@ CFLAGS   ?= -O2 -g
 CXXFLAGS ?= -O2 -g
 INSTALL  ?= install
 TORCH    ?=
+CXXSTD   ?= c++17
 VARIANT  ?= release
 B        := build/$(VARIANT)
 Q        := $(if $(filter 1,$(V)),,@)
 say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 
 # Debian packages: to build and run, and what the tests need on top.
-packages_build := build-essential pkg-config libtorch-dev libopenblas0-serial libdnnl-dev liburing-dev libmsgpack-dev \
-	libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
+packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
+	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
 packages_check := libcmocka-dev mandoc nlohmann-json3-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -44,7 +46,7 @@ az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
 az_cppflags := -D_GNU_SOURCE -I. -DAZPAR_LIBEXECDIR='"$(LIBEXECDIR)"'
 az_cflags    = -std=gnu17 -fvisibility=hidden $(az_warn) -Wstrict-prototypes -Wmissing-prototypes \
 	$(if $(findstring gcc,$(CC)),-Werror=jump-misses-init) $(az_werror)
-az_cxxflags  = -std=c++17 -fvisibility=hidden $(az_warn) $(az_werror)
+az_cxxflags  = -std=$(CXXSTD) -fvisibility=hidden $(az_warn) $(az_werror)
 az_werror   := $(if $(WERROR),-Werror)
 az_san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 az_san_tsan := -fsanitize=thread -fno-omit-frame-pointer
