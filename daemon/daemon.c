@@ -198,7 +198,7 @@ static int on_wake(sd_event_source *source, int fd, uint32_t events, void *userd
         (void) source;
         (void) events;
         (void) eventfd_read(fd, &n);
-        if (publication_poll(&d->publication, d->segment))
+        if (publication_poll(&d->publication, d->segment, false))
                 check_ready(d);
         control_poll(d->control);
         return 0; /* before_sleep() sees what is in the lanes */
@@ -258,8 +258,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         usage_tick(&d->usage, d->children, &d->state, window_fd(d->window), now_ns);
         follow_checkpoints(d, now_ns);
         follow_throttle(d);
-        /* In case that the trainer was killed before it woke us. */
-        if (publication_poll(&d->publication, d->segment))
+        /* Also in case that the trainer was killed before it woke us. */
+        if (publication_poll(&d->publication, d->segment, true))
                 check_ready(d);
         control_poll(d->control);
         if (d->n_ticks++ % NOTIFY_TICKS == 0)
@@ -292,8 +292,8 @@ static void child_ended(void *userdata, struct child *c) {
         if (c->number != CHILDREN_TRAINER) {
                 intake_finish_slot(d->intake, d->segment, c->number);
                 rates_finish_slot(d->rates, d->segment, c->number);
-                /* At once, since what was taken up must not be there at the next tick: the counters start at 0
-                 * for the next process.  The lane goes on where it is. */
+                /* At once, since what was taken up must not be there at the next tick: the counters start at
+                 * 0 for the next process.  The lane goes on where it is. */
                 w = d->segment->workers[c->number];
                 (void) memset((unsigned char *) w + offsetof(struct segment_worker, heartbeat_ns), 0,
                               sizeof(*w) - offsetof(struct segment_worker, heartbeat_ns));

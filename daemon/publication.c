@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
@@ -51,21 +52,38 @@ void publication_announce(struct publication *p, struct segment *s) {
         atomic_store_explicit(&s->header->generation, p->info.generation, memory_order_release);
 }
 
-bool publication_poll(struct publication *p, struct segment *s) {
+/*
+ * The file could not be read, or is not what it should be; only in the second case there is no use in looking
+ * again before the trainer publishes.
+ */
+static void refuse(struct publication *p, uint64_t published, int r, const struct error *e) {
+        bool changed = strcmp(p->refused_reason, e->text) != 0;
+
+        p->again = r != -EBADMSG && r != -EINVAL;
+        p->n_refused += !p->again;
+        (void) snprintf(p->refused_reason, sizeof(p->refused_reason), "%s", e->text);
+        if (!p->again)
+                log_error("refused generation %ju: %s", (uintmax_t) published, e->text);
+        else if (changed)
+                log_error("could not check generation %ju, trying again: %s", (uintmax_t) published, e->text);
+}
+
+bool publication_poll(struct publication *p, struct segment *s, bool again) {
         /* Acquire: pairs with the trainer's release after the rename, so that the file is there. */
         uint64_t published = atomic_load_explicit(&s->trainer->published_generation, memory_order_acquire);
         struct error e = ERROR_INIT;
         struct model_info info;
+        int r;
 
-        if (published == p->seen || published == 0)
+        if (published == 0 || (published == p->seen && !(p->again && again)))
                 return false;
         p->seen = published;
-        if (check_file(p, &info, &e) < 0) {
-                p->n_refused++;
-                (void) snprintf(p->refused_reason, sizeof(p->refused_reason), "%s", e.text);
-                log_error("refused generation %ju: %s", (uintmax_t) published, e.text);
+        r = check_file(p, &info, &e);
+        if (r < 0) {
+                refuse(p, published, r, &e);
                 return false;
         }
+        p->again = false;
         if (p->refused_reason[0])
                 log_notice("generation %ju is good again", (uintmax_t) info.generation);
         p->refused_reason[0] = '\0';

@@ -8,7 +8,8 @@
  *   azpard:  checks the file, then header.generation
  *   workers: see another generation between two batches and map the file
  *
- * What does not check out is counted and shown; the last good generation stays.
+ * What does not check out is counted and shown; the last good generation stays.  What cannot be read (no
+ * descriptor or memory left, a disk error) is not refused by that: it is looked at again until it can.
  */
 
 #include <stdbool.h>
@@ -24,10 +25,11 @@ struct publication {
         struct network network;              /* that a model has to have */
         struct model_info info;              /* of the file that was checked last; generation 0: none */
         uint64_t seen;                       /* published_generation that was looked at last */
+        bool again;                          /* ... and could not be read */
         uint64_t announced_ns;               /* 0: nothing yet */
         uint64_t age_ns;                     /* of the model when it was announced */
         uint64_t n_announced, n_refused;     /* by this process */
-        char refused_reason[ERROR_TEXT_MAX]; /* "": the last one was good */
+        char refused_reason[ERROR_TEXT_MAX]; /* or why it could not be read; "": the last one was good */
 };
 
 /*
@@ -42,9 +44,13 @@ must_check_ int publication_init(struct publication *p, int state_fd, const stru
 /* Tell the workers of the model in p->info, if any. */
 void publication_announce(struct publication *p, struct segment *s);
 
-/* Look whether the trainer published, and check and announce it. Return: true if there is a new generation.
+/*
+ * publication_poll() - look whether the trainer published, and check and announce it
+ * @again: try once more to read what could not be read before; to be given about once a second
+ *
+ * Return: true if there is a new generation.
  */
-bool publication_poll(struct publication *p, struct segment *s);
+bool publication_poll(struct publication *p, struct segment *s, bool again);
 
 /* How long ago the announced model was made. */
 uint64_t publication_age_ns(const struct publication *p, uint64_t now_ns);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <cmocka.h>
@@ -94,14 +95,14 @@ static void test_start_without_a_model(void **state) {
         publication_announce(&f->publication, &segment);
         assert_int_equal(atomic_load(&header.generation), 0);
         assert_int_equal(publication_age_ns(&f->publication, clock_now_ns()), 0);
-        assert_false(publication_poll(&f->publication, &segment)); /* nothing published */
+        assert_false(publication_poll(&f->publication, &segment, true)); /* nothing published */
 
         write_model(f, 1, 0);
         atomic_store(&trainer.published_generation, 1);
-        assert_true(publication_poll(&f->publication, &segment));
+        assert_true(publication_poll(&f->publication, &segment, true));
         assert_int_equal(atomic_load(&header.generation), 1);
         assert_true(atomic_load(&header.generation_ns) > 0);
-        assert_false(publication_poll(&f->publication, &segment)); /* once is enough */
+        assert_false(publication_poll(&f->publication, &segment, true)); /* once is enough */
         assert_int_equal(f->publication.n_announced, 1);
 }
 
@@ -144,18 +145,43 @@ static void test_bad_publication(void **state) {
         publication_announce(&f->publication, &segment);
         write_garbage(f);
         atomic_store(&trainer.published_generation, 6);
-        assert_false(publication_poll(&f->publication, &segment));
+        assert_false(publication_poll(&f->publication, &segment, true));
         assert_int_equal(atomic_load(&header.generation), 5);
         assert_int_equal(f->publication.n_refused, 1);
         assert_true(f->publication.refused_reason[0]);
-        assert_false(publication_poll(&f->publication, &segment)); /* refused once, not at every look */
+        assert_false(publication_poll(&f->publication, &segment, true)); /* refused once, not at every look */
         assert_int_equal(f->publication.n_refused, 1);
 
         write_model(f, 7, 0);
         atomic_store(&trainer.published_generation, 7);
-        assert_true(publication_poll(&f->publication, &segment));
+        assert_true(publication_poll(&f->publication, &segment, true));
         assert_int_equal(atomic_load(&header.generation), 7);
         assert_false(f->publication.refused_reason[0]);
+}
+
+/* No descriptor is left when the first model comes: it is announced as soon as there is one again. */
+static void test_passing_error(void **state) {
+        struct fixture *f = *state;
+        struct rlimit limit, none;
+        struct error e = ERROR_INIT;
+
+        assert_int_equal(publication_init(&f->publication, f->dir_fd, &f->network, &e), 0);
+        write_model(f, 1, 0);
+        atomic_store(&trainer.published_generation, 1);
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        none = (struct rlimit){ .rlim_cur = 0, .rlim_max = limit.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        for (int i = 0; i < 3; i++) {
+                assert_false(publication_poll(&f->publication, &segment, true));
+                assert_non_null(strstr(f->publication.refused_reason, "Too many open files"));
+        }
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(f->publication.n_refused, 0);
+        assert_false(publication_poll(&f->publication, &segment, false)); /* not at every wake-up */
+        assert_true(publication_poll(&f->publication, &segment, true));
+        assert_int_equal(atomic_load(&header.generation), 1);
+        assert_false(f->publication.refused_reason[0]);
+        assert_false(publication_poll(&f->publication, &segment, true));
 }
 
 /* Copy the file @from over the model in place, again and again, as `cp` does. */
@@ -191,9 +217,9 @@ static void test_written_over_in_place(void **state) {
         assert_true(pid >= 0);
         if (pid == 0)
                 write_over(f, "from");
-        for (uint64_t i = 6; n_good < 20 || n_bad < 20; i++) {
+        for (uint64_t i = 6; n_good < 5 || n_bad < 20; i++) {
                 atomic_store(&trainer.published_generation, i);
-                if (publication_poll(&f->publication, &segment))
+                if (publication_poll(&f->publication, &segment, true))
                         n_good++;
                 else
                         n_bad++;
@@ -210,6 +236,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_start_with_a_model, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_start_with_a_bad_model, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_bad_publication, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_passing_error, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_written_over_in_place, set_up, tear_down),
         };
 
