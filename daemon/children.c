@@ -46,6 +46,11 @@ struct children {
         struct child all[CHILDREN_MAX_WORKERS + 1];
 };
 
+uint64_t backoff_delay(struct backoff *b) {
+        b->delay_ns = b->delay_ns == 0 ? BACKOFF_FIRST_NS : MIN(2 * b->delay_ns, BACKOFF_LONGEST_NS);
+        return b->delay_ns;
+}
+
 int backoff_crashed(struct backoff *b, uint64_t healthy_ns, bool hopeless, uint64_t limit,
                     uint64_t *ret_delay_ns) {
         if (healthy_ns >= BACKOFF_HEALTHY_NS)
@@ -54,8 +59,7 @@ int backoff_crashed(struct backoff *b, uint64_t healthy_ns, bool hopeless, uint6
                 b->n_crashes++;
         if (hopeless || b->n_crashes >= limit)
                 return BACKOFF_E_PARK;
-        b->delay_ns = b->delay_ns == 0 ? BACKOFF_FIRST_NS : MIN(2 * b->delay_ns, BACKOFF_LONGEST_NS);
-        *ret_delay_ns = b->delay_ns;
+        *ret_delay_ns = backoff_delay(b);
         return BACKOFF_E_RESTART;
 }
 
@@ -100,6 +104,9 @@ static void child_set_signals(void) {
 
         for (int sig = 1; sig < NSIG; sig++)
                 (void) sigaction(sig, &sa, NULL); /* the ones that cannot be set stay as they are */
+        /* Whoever reads our log may go away: that must not end who writes a line. */
+        sa.sa_handler = SIG_IGN;
+        (void) sigaction(SIGPIPE, &sa, NULL);
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -207,7 +214,25 @@ static uint64_t healthy_ns(const struct child *c) {
         return c->first_beat_ns ? c->last_beat_ns - c->first_beat_ns : 0;
 }
 
-/* The child crashed or could not be started; c->last_exit says how. */
+/* Start it again in @delay_ns; c->last_exit says what happened. */
+static void child_back_off(struct child *c, uint64_t delay_ns) {
+        char name[24];
+        int r;
+
+        r = sd_event_add_time_relative(c->children->event, &c->restart, CLOCK_MONOTONIC, delay_ns / 1000,
+                                       1000, on_restart, c);
+        if (r < 0) {
+                c->phase = CHILD_PARKED;
+                log_error("%s parked: no timer for its next start: %s; `azparctl resume` tries again",
+                          child_name(c, name), strerror(-r));
+                return;
+        }
+        c->phase = CHILD_BACKOFF;
+        log_warning("%s: %s; starting it again in %.1f s", child_name(c, name), c->last_exit,
+                    (double) delay_ns / NS_PER_S);
+}
+
+/* The child crashed; c->last_exit says how. */
 static void child_crashed(struct child *c, bool hopeless) {
         uint64_t delay_ns = 0;
         char name[24];
@@ -215,15 +240,8 @@ static void child_crashed(struct child *c, bool hopeless) {
 
         r = backoff_crashed(&c->backoff, healthy_ns(c), hopeless, c->children->restart_limit, &delay_ns);
         if (r == BACKOFF_E_RESTART) {
-                r = sd_event_add_time_relative(c->children->event, &c->restart, CLOCK_MONOTONIC,
-                                               delay_ns / 1000, 1000, on_restart, c);
-                if (r >= 0) {
-                        c->phase = CHILD_BACKOFF;
-                        log_warning("%s ended: %s; starting it again in %.1f s", child_name(c, name),
-                                    c->last_exit, (double) delay_ns / NS_PER_S);
-                        return;
-                }
-                log_error("could not set a timer for %s: %s", child_name(c, name), strerror(-r));
+                child_back_off(c, delay_ns);
+                return;
         }
         c->phase = CHILD_PARKED;
         if (hopeless)
@@ -321,8 +339,9 @@ static void child_start(struct child *c) {
         c->started_ns = c->last_beat_ns = now;
         r = child_fork(c, &e);
         if (r < 0) {
+                /* Not its fault but the machine's or ours, and it may pass: that never parks it. */
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "not started: %.48s", e.text);
-                child_crashed(c, false);
+                child_back_off(c, backoff_delay(&c->backoff));
                 return;
         }
         c->beat = c->children->ops.heartbeat(c->children->userdata, c);

@@ -14,7 +14,8 @@
  *
  * A child has crashed when it ends without being told to, whatever its exit
  * status, and when its heartbeat does not move for heartbeat_timeout_ns (then it
- * is killed first): a stopped process counts as crashed as well.
+ * is killed first): a stopped process counts as crashed as well.  One that could not be started at all (no
+ * process or descriptor left, no incarnation) has not crashed: it is tried again for ever.
  *
  * Children are forked and executed with the descriptors below at fixed numbers
  * and no others, in a process group of their own, and die with azpard.
@@ -45,6 +46,9 @@ enum {
         BACKOFF_E_RESTART, /* 0: after *ret_delay_ns */
         BACKOFF_E_PARK,    /* do not start it again by itself */
 };
+
+/* How long to wait before the next try, longer each time. */
+uint64_t backoff_delay(struct backoff *b);
 
 /*
  * backoff_crashed() - what to do with a child that crashed
