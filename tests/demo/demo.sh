@@ -10,7 +10,7 @@
 #   with a search of 100 simulations against the random player,
 #   the same against a plain search without a network (100 simulations with random rollouts).
 #
-# The last row of the table is measured with 100 games each, after training.
+# The first row of the table, before training, and the last, after it, are measured with 100 games each.
 #
 #   DEMO_DIR=DIR     where to keep everything (default: a new folder under BUILD)
 #   results.tsv      in there: seconds, generation, games, samples, loss, and the three as "wins draws losses"
@@ -107,7 +107,7 @@ while [ $((SECONDS - begin)) -lt "$seconds" ]; do
         fi
         # a first row for the untrained network, then one about every sixth of the time
         if [ -z "$measuring" ] && [ $((SECONDS - begin)) -ge "$next" ]; then
-                measure 20 &
+                measure $([ "$next" = 0 ] && echo 100 || echo 20) &
                 measuring=$!
                 next=$((SECONDS - begin + seconds / 6 + 1))
         fi
