@@ -141,18 +141,26 @@ static void begin_stop(struct daemon *d, const char *why) {
         leave_if_alone(d);
 }
 
+/*
+ * Only a person at the terminal is impatient, with a second SIGINT.  The others come more than once by
+ * themselves: a terminal that hangs up sends SIGHUP twice, a supervisor SIGTERM after somebody's azparctl
+ * stop.
+ */
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct daemon *d = userdata;
+        bool impatient = si->ssi_signo == SIGINT && d->interrupted;
         char why[64];
 
         (void) source;
-        if (d->stopping) {
-                log_warning("asked again to stop: not waiting for the trainer's checkpoint");
-                children_kill_all(d->children);
-                return 0;
-        }
+        d->interrupted = d->interrupted || si->ssi_signo == SIGINT;
         (void) snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int) si->ssi_signo));
-        begin_stop(d, why);
+        if (impatient) {
+                log_warning("interrupted again: not waiting for the trainer's checkpoint");
+                children_kill_all(d->children);
+        } else if (d->stopping)
+                log_notice("%s: stopping already, the trainer saves", why);
+        else
+                begin_stop(d, why);
         return 0;
 }
 

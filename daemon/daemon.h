@@ -64,6 +64,7 @@ struct daemon {
         uint64_t watchdog_us; /* 0: systemd expects none */
         unsigned n_desired;   /* workers */
         bool ready, stopping;
+        bool interrupted; /* a SIGINT came */
 };
 
 #define DAEMON_INIT                                                                                          \
