@@ -239,18 +239,17 @@ static void follow_checkpoints(struct daemon *d, uint64_t now_ns) {
 
 static void follow_throttle(struct daemon *d) {
         const struct segment_trainer *t = d->segment->trainer;
-        uint32_t state = atomic_load_explicit(&t->state, memory_order_relaxed);
         const struct child *c = children_get(d->children, CHILDREN_TRAINER);
-        bool trains = c->phase == CHILD_RUNNING && c->first_beat_ns &&
-                      (state == TRAINER_TRAINING || state == TRAINER_LIMITED || state == TRAINER_SAVING);
         bool on = false;
 
         if (!d->config.replay_throttle_workers)
                 return;
-        if (trains)
-                on = throttle_update(&d->throttle, window_tail(d->window),
+        /* Relaxed, all: a decision that is made anew every second. */
+        if (c->phase == CHILD_RUNNING && c->first_beat_ns)
+                on = throttle_update(&d->throttle, atomic_load_explicit(&t->state, memory_order_relaxed),
+                                     window_tail(d->window),
                                      atomic_load_explicit(&t->samples_trained, memory_order_relaxed));
-        else if (c->phase != CHILD_RUNNING || state != TRAINER_PAUSED)
+        else
                 throttle_reset(&d->throttle);
         atomic_store_explicit(&d->segment->header->throttle, on, memory_order_relaxed);
 }
@@ -504,8 +503,7 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
         int r;
 
         d->started_ns = clock_now_ns();
-        d->throttle = (struct throttle){ .ratio = d->config.replay_ratio,
-                                         .slack = (double) d->config.replay_slack };
+        throttle_init(&d->throttle, d->config.replay_ratio, d->config.replay_slack, d->config.train_batch);
         d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (d->wake_fd < 0)
                 return error_errno(e, -errno, "could not make an eventfd");
