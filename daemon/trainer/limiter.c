@@ -9,25 +9,27 @@ static void add(struct limiter *l, uint64_t inserted) {
         l->allowed = MIN(l->allowed + l->ratio * (double) inserted, l->max);
 }
 
-static void init(struct limiter *l, double ratio, uint64_t slack, const struct limiter_window *w) {
+static void init(struct limiter *l, const struct limiter_rule *rule, const struct limiter_window *w) {
+        double max = 2 * (double) rule->slack + rule->ratio * (double) w->capacity;
+
         *l = (struct limiter){
-                .ratio = ratio,
-                .max = 2 * (double) slack + ratio * (double) w->capacity,
+                .ratio = rule->ratio,
+                .max = MAX(max, 2 * (double) rule->batch),
                 .tail = w->tail,
         };
 }
 
-void limiter_start(struct limiter *l, double ratio, uint64_t slack, const struct limiter_window *w) {
-        init(l, ratio, slack, w);
-        l->allowed = (double) slack;
+void limiter_start(struct limiter *l, const struct limiter_rule *rule, const struct limiter_window *w) {
+        init(l, rule, w);
+        l->allowed = (double) rule->slack;
         add(l, w->tail - w->first);
 }
 
-void limiter_resume(struct limiter *l, double ratio, uint64_t slack, const struct limiter_window *w,
+void limiter_resume(struct limiter *l, const struct limiter_rule *rule, const struct limiter_window *w,
                     uint64_t allowed, uint64_t tail) {
-        init(l, ratio, slack, w);
+        init(l, rule, w);
         l->allowed = MIN((double) allowed, l->max);
-        add(l, w->tail >= tail ? w->tail - tail : w->tail - w->first);
+        add(l, w->tail > tail ? w->tail - tail : 0);
 }
 
 void limiter_insert(struct limiter *l, uint64_t tail) {

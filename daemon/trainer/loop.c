@@ -318,6 +318,11 @@ static int run(struct loop *l, struct error *e) {
 static void start_limiter(struct loop *l) {
         const struct config *c = l->config;
         const struct checkpoint *s = learner_state(l->learner);
+        const struct limiter_rule rule = {
+                .ratio = c->replay_ratio,
+                .slack = c->replay_slack,
+                .batch = c->train_batch,
+        };
         const struct limiter_window w = {
                 .first = window_first(l->p->window),
                 .tail = window_tail(l->p->window),
@@ -325,10 +330,9 @@ static void start_limiter(struct loop *l) {
         };
 
         if (learner_origin(l->learner) == LEARNER_RESUMED)
-                limiter_resume(&l->limiter, c->replay_ratio, c->replay_slack, &w, s->samples_allowed,
-                               s->window_tail);
+                limiter_resume(&l->limiter, &rule, &w, s->samples_allowed, s->window_tail);
         else
-                limiter_start(&l->limiter, c->replay_ratio, c->replay_slack, &w);
+                limiter_start(&l->limiter, &rule, &w);
 }
 
 int loop_run(const struct loop_params *p, struct error *e) {

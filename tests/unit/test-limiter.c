@@ -9,6 +9,8 @@
 #include <cmocka.h>
 #include "common/base/rng.h"
 
+#define RULE(r, s) (&(struct limiter_rule){ .ratio = (r), .slack = (s), .batch = 1 })
+
 static const struct limiter_window empty = { 0, 0, 100000 };
 
 static uint64_t train_all(struct limiter *l, uint64_t batch) {
@@ -24,10 +26,10 @@ static void test_start(void **state) {
         struct limiter l;
 
         (void) state;
-        limiter_start(&l, 4, 200, &empty);
+        limiter_start(&l, RULE(4, 200), &empty);
         assert_int_equal(limiter_allowed(&l), 200);
         assert_int_equal(l.inserted, 0);
-        limiter_start(&l, 4, 200, &full); /* what is there already counts */
+        limiter_start(&l, RULE(4, 200), &full); /* what is there already counts */
         assert_int_equal(limiter_allowed(&l), 200 + 4 * 1000);
         assert_int_equal(l.inserted, 1000);
 }
@@ -36,7 +38,7 @@ static void test_take(void **state) {
         struct limiter l;
 
         (void) state;
-        limiter_start(&l, 0.5, 100, &empty);
+        limiter_start(&l, RULE(0.5, 100), &empty);
         assert_true(limiter_take(&l, 100));
         assert_false(limiter_take(&l, 1));
         limiter_insert(&l, 1);
@@ -60,7 +62,7 @@ static void test_ratio(void **state) {
 
         (void) state;
         rng_seed(&r, 5, 0);
-        limiter_start(&l, ratio, SLACK, &empty);
+        limiter_start(&l, RULE(ratio, SLACK), &empty);
         for (int i = 0; i < 10000; i++) {
                 tail += rng_below(&r, 60);
                 limiter_insert(&l, tail);
@@ -77,10 +79,10 @@ static void test_bound(void **state) {
         struct limiter l;
 
         (void) state;
-        limiter_start(&l, 4, 200, &w);
+        limiter_start(&l, RULE(4, 200), &w);
         limiter_insert(&l, 1000000);
         assert_int_equal(limiter_allowed(&l), 2 * 200 + 4 * 1000);
-        limiter_resume(&l, 4, 200, &w, UINT64_MAX, 0);
+        limiter_resume(&l, RULE(4, 200), &w, UINT64_MAX, 0);
         assert_int_equal(limiter_allowed(&l), 2 * 200 + 4 * 1000);
 }
 
@@ -92,8 +94,8 @@ static void test_resume_is_the_same_run(void **state) {
         struct limiter l, alone;
 
         (void) state;
-        limiter_start(&l, 4, 1000, &w);
-        limiter_start(&alone, 4, 1000, &w);
+        limiter_start(&l, RULE(4, 1000), &w);
+        limiter_start(&alone, RULE(4, 1000), &w);
         for (int i = 0; i < 1000; i++) {
                 uint64_t allowed, tail;
 
@@ -105,7 +107,7 @@ static void test_resume_is_the_same_run(void **state) {
                 allowed = limiter_allowed(&l);
                 tail = l.tail;
                 w.tail += 5; /* while it is away */
-                limiter_resume(&l, 4, 1000, &w, allowed, tail);
+                limiter_resume(&l, RULE(4, 1000), &w, allowed, tail);
         }
         limiter_insert(&alone, w.tail);
         trained += train_all(&l, BATCH);
@@ -122,17 +124,43 @@ static void test_resume_never_blocks(void **state) {
 
         (void) state;
         for (size_t i = 0; i < sizeof(tails) / sizeof(tails[0]); i++) {
-                limiter_resume(&l, 2, 0, &w, 0, tails[i]);
+                limiter_resume(&l, RULE(2, 0), &w, 0, tails[i]);
                 (void) train_all(&l, 10);
                 assert_false(limiter_take(&l, 10));
                 limiter_insert(&l, 1005);
                 assert_true(limiter_take(&l, 10));
         }
-        /* another window than the checkpoint's: all that it holds is new */
-        limiter_resume(&l, 2, 0, &w, 0, 5000);
-        assert_int_equal(limiter_allowed(&l), 2000);
-        limiter_resume(&l, 2, 0, &w, 0, 1000);
-        assert_int_equal(limiter_allowed(&l), 0);
+}
+
+/* A power cut took the window's newest samples: they were counted before, and the others as well. */
+static void test_resume_behind_the_checkpoint(void **state) {
+        const struct limiter_window w = { 0, 990, 1000 };
+        struct limiter l;
+
+        (void) state;
+        limiter_resume(&l, RULE(2, 100), &w, 7, 1000);
+        assert_int_equal(limiter_allowed(&l), 7);
+        assert_int_equal(l.inserted, 0);
+        limiter_insert(&l, 991);
+        assert_int_equal(limiter_allowed(&l), 9);
+        limiter_resume(&l, RULE(2, 100), &w, 7, 989); /* control: one that is new */
+        assert_int_equal(limiter_allowed(&l), 9);
+}
+
+/* Whatever is configured, enough samples allow a step. */
+static void test_a_step_fits(void **state) {
+        const struct limiter_rule rule = { .ratio = 0.01, .slack = 1, .batch = 256 };
+        const struct limiter_window w = { 0, 0, 20000 }; /* 2 * 1 + 0.01 * 20000 is less than a step */
+        struct limiter l;
+
+        (void) state;
+        limiter_start(&l, &rule, &w);
+        limiter_insert(&l, 25400);
+        assert_false(limiter_take(&l, rule.batch));
+        limiter_insert(&l, 25500);
+        assert_true(limiter_take(&l, rule.batch));
+        limiter_insert(&l, 1000000);
+        assert_int_equal(limiter_allowed(&l), 2 * rule.batch);
 }
 
 int main(void) {
@@ -143,6 +171,8 @@ int main(void) {
                 cmocka_unit_test(test_bound),
                 cmocka_unit_test(test_resume_is_the_same_run),
                 cmocka_unit_test(test_resume_never_blocks),
+                cmocka_unit_test(test_resume_behind_the_checkpoint),
+                cmocka_unit_test(test_a_step_fits),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
