@@ -49,6 +49,7 @@
 #define NAME_BYTES      24 /* of a checkpoint's directory: a 64-bit number may have 20 digits */
 #define TEMPORARY_BYTES 48 /* the same with what TEMPORARY puts in front */
 #define TEMPORARY       ".tmp-"
+#define N_TEMPORARY     10
 #define MAX_LISTED      100000
 
 /* The files that state.json vouches for. */
@@ -310,17 +311,33 @@ static int write_files(int dir_fd, const struct checkpoint *c, const float *cons
         return write_state(dir_fd, c, e);
 }
 
+/* .tmp-0000001000, .tmp-0000001000-1 ... */
+static void temporary_name(const char *name, int i, char ret[TEMPORARY_BYTES]) {
+        (void) snprintf(ret, TEMPORARY_BYTES, i == 0 ? TEMPORARY "%s" : TEMPORARY "%s-%d", name, i);
+}
+
+/* An empty directory to write @name in. A leftover of that name makes room, or another name is taken. */
+static int make_temporary(int folder_fd, const char *name, char ret[TEMPORARY_BYTES], struct error *e) {
+        int r = 0;
+
+        for (int i = 0; i < N_TEMPORARY; i++) {
+                temporary_name(name, i, ret);
+                r = remove_directory(folder_fd, ret, e);
+                if (r < 0)
+                        continue;
+                return mkdirat(folder_fd, ret, 0750) < 0
+                               ? error_errno(e, -errno, "could not create '%s/%s'", FOLDER, ret)
+                               : 0;
+        }
+        return r;
+}
+
 static int write_directory(int folder_fd, const char *name, const struct checkpoint *c,
                            const float *const *tensors, const void *optimizer, size_t n_optimizer_bytes,
                            struct error *e) {
         cleanup_(fd_closep) int fd = -1;
         int r;
 
-        r = remove_directory(folder_fd, name, e);
-        if (r < 0)
-                return r;
-        if (mkdirat(folder_fd, name, 0750) < 0)
-                return error_errno(e, -errno, "could not create '%s/%s'", FOLDER, name);
         fd = openat(folder_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return error_errno(e, -errno, "could not open '%s/%s'", FOLDER, name);
@@ -354,7 +371,9 @@ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *cons
         if (folder_fd < 0)
                 return error_errno(e, -errno, "could not open '%s'", FOLDER);
         (void) snprintf(name, sizeof(name), "%010" PRIu64, c->step);
-        (void) snprintf(temporary, sizeof(temporary), TEMPORARY "%s", name);
+        r = make_temporary(folder_fd, name, temporary, e);
+        if (r < 0)
+                return r;
         r = write_directory(folder_fd, temporary, c, tensors, optimizer, n_optimizer_bytes, e);
         if (r < 0) {
                 (void) remove_directory(folder_fd, temporary, NULL);
@@ -683,10 +702,14 @@ static int remove_checkpoint(int folder_fd, uint64_t step, struct error *e) {
         char name[NAME_BYTES], temporary[TEMPORARY_BYTES];
 
         (void) snprintf(name, sizeof(name), "%010" PRIu64, step);
-        (void) snprintf(temporary, sizeof(temporary), TEMPORARY "%s", name);
-        if (renameat(folder_fd, name, folder_fd, temporary) < 0)
-                return error_errno(e, -errno, "could not rename '%s/%s'", FOLDER, name);
-        return remove_directory(folder_fd, temporary, e);
+        for (int i = 0; i < N_TEMPORARY; i++) {
+                temporary_name(name, i, temporary);
+                if (renameat(folder_fd, name, folder_fd, temporary) == 0)
+                        return remove_directory(folder_fd, temporary, e);
+                if (errno != ENOTEMPTY && errno != EEXIST) /* a leftover that resists has that name */
+                        break;
+        }
+        return error_errno(e, -errno, "could not rename '%s/%s'", FOLDER, name);
 }
 
 int checkpoint_prune(int state_fd, uint64_t keep, struct error *e) {

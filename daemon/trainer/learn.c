@@ -344,11 +344,17 @@ int learner_save(struct learner *l, uint64_t window_tail, uint64_t allowed, stru
                 return error_set(e, r, "could not copy the optimiser's state: %s", text);
         l->state.window_tail = window_tail;
         l->state.samples_allowed = allowed;
-        r = checkpoint_write(l->state_fd, &l->state, (const float *const *) l->tensors, optimizer, n_bytes,
-                             e);
-        if (r < 0)
-                return r;
+        return checkpoint_write(l->state_fd, &l->state, (const float *const *) l->tensors, optimizer, n_bytes,
+                                e);
+}
+
+int learner_prune(const struct learner *l, struct error *e) {
         return checkpoint_prune(l->state_fd, l->config->train_keep, e);
+}
+
+void learner_raise_generation(struct learner *l, uint64_t generation) {
+        if (generation <= MODEL_GENERATION_MAX)
+                l->state.generation = MAX(l->state.generation, generation);
 }
 
 int learner_publish(struct learner *l, struct error *e) {

@@ -83,13 +83,22 @@ must_check_ int learner_train(struct learner *l, const struct sample *samples, s
                               uint64_t n_steps, struct error *e);
 
 /*
- * learner_save() - write a checkpoint and remove all but the newest train.keep
+ * learner_save() - write a checkpoint
  * @window_tail, @allowed: the window's tail and the limiter's number at this step
  *
  * Return: 0 or a negative errno with a text; the older checkpoints are whole in any case. -EDOM: the weights
- * are not finite.
+ * are not finite; -EOVERFLOW: a counter is larger than a checkpoint may have.
  */
 must_check_ int learner_save(struct learner *l, uint64_t window_tail, uint64_t allowed, struct error *e);
+
+/* Remove all checkpoints but the newest train.keep. Return: as checkpoint_prune(). */
+must_check_ int learner_prune(const struct learner *l, struct error *e);
+
+/*
+ * A generation that was published before, as someone saw: later ones are above it.  One that no file may have
+ * never was published, and is not believed.
+ */
+void learner_raise_generation(struct learner *l, uint64_t generation);
 
 /* Write model.safetensors with the next generation. Return: as learner_save(); on failure the generation
  * stays. */

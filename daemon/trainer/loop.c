@@ -2,44 +2,34 @@
 /*
  * The trainer's loop; see loop.h.  Runs in azpar-trainer.
  *
- * Two threads.  The main one does everything; the other one only beats the heart.  A training step cannot be
- * interrupted and may be long (128x10 on 15x15 with a batch of 256 takes about 10 s on one core of 117
- * GFLOP/s, and minutes on a slow, busy one), longer than the silence after which azpard calls a child
- * crashed.  So the second thread beats for as long as the main one has got somewhere within STEP_MAX_NS,
- * which only a step that hangs exceeds.
+ * While there is nothing to do it naps: the window has no way to wake a reader, and 100 looks a second cost
+ * nothing.
  *
- * While there is nothing to do the main thread naps: the window has no way to wake a reader, and 100 looks a
- * second cost nothing.
+ * A checkpoint is due after a number of steps or of minutes, whichever comes first: what a crash costs should
+ * not depend on how long a step is.  A run that came from no checkpoint writes one before its first step, so
+ * that a crash never leads to another first network and a second slack (P6).
  */
 #include "daemon/trainer/loop.h"
 
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "daemon/trainer/limiter.h"
 
-#define NAP_NS      (10 * NS_PER_MS)
-#define BEAT_NS     (200 * NS_PER_MS)
-#define RETRY_NS    (2 * NS_PER_S)
-#define STEP_MAX_NS (15 * 60 * NS_PER_S)
+#define NAP_NS   (10 * NS_PER_MS)
+#define RETRY_NS (2 * NS_PER_S)
 
-struct heart {
-        pthread_t thread;
-        pthread_mutex_t mutex;
-        pthread_cond_t stopped;
-        bool stop;                    /* under mutex */
-        _Atomic uint64_t progress_ns; /* written by the main thread; relaxed: nothing is concluded from it */
-        struct segment_trainer *page;
-};
+/* Samples of the window that are asked for the generation that searched them. */
+#define N_GENERATION_SAMPLES 4096
 
 /* Publications or checkpoints. */
 struct attempt {
         bool done;              /* one has worked (or none is needed yet) */
         int failed;             /* negative errno of the last one, 0 if it worked */
         uint64_t step;          /* of the last one that worked */
+        uint64_t done_ns;       /* when that was */
         uint64_t not_before_ns; /* when to try again after a failure */
 };
 
@@ -50,12 +40,12 @@ struct loop {
         struct segment_trainer *page;
         struct learner *learner;
         struct limiter limiter;
-        struct heart heart;
         struct batch_source source;
 
         uint64_t gone;
         uint64_t min_samples;
         struct attempt publish, save;
+        bool prune_failed;
 };
 
 /* Relaxed throughout: see segment.h on counters. */
@@ -73,66 +63,11 @@ static bool is_set(const _Atomic uint32_t *word) {
 
 static void set_state(struct loop *l, enum trainer_state state) {
         atomic_store_explicit(&l->page->state, (uint32_t) state, memory_order_relaxed);
-        put(&l->heart.progress_ns, clock_now_ns());
+        heart_progress(l->p->heart);
 }
 
 static bool should_stop(const struct loop *l) {
         return *l->p->terminated || is_set(&l->header->stop);
-}
-
-/* ---- heart ---- */
-
-static struct timespec beat_deadline(void) {
-        uint64_t ns = clock_now_ns() + BEAT_NS;
-
-        return (struct timespec){ .tv_sec = (time_t) (ns / NS_PER_S), .tv_nsec = (long) (ns % NS_PER_S) };
-}
-
-static void *heart_beat(void *context) {
-        struct heart *h = context;
-
-        (void) pthread_mutex_lock(&h->mutex);
-        while (!h->stop) {
-                struct timespec deadline = beat_deadline();
-                uint64_t progress = atomic_load_explicit(&h->progress_ns, memory_order_relaxed);
-                uint64_t now = clock_now_ns(); /* after the load, so never before progress */
-
-                if (now - progress < STEP_MAX_NS)
-                        put(&h->page->heartbeat_ns, now);
-                (void) pthread_cond_timedwait(&h->stopped, &h->mutex, &deadline);
-        }
-        (void) pthread_mutex_unlock(&h->mutex);
-        return NULL;
-}
-
-static int heart_start(struct heart *h, struct segment_trainer *page, struct error *e) {
-        pthread_condattr_t monotonic;
-        int r;
-
-        h->page = page;
-        put(&h->progress_ns, clock_now_ns());
-        r = pthread_condattr_init(&monotonic);
-        if (r == 0)
-                r = pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-        if (r == 0)
-                r = pthread_cond_init(&h->stopped, &monotonic);
-        if (r == 0)
-                r = pthread_mutex_init(&h->mutex, NULL);
-        if (r == 0)
-                r = pthread_create(&h->thread, NULL, heart_beat, h);
-        if (r != 0)
-                return error_errno(e, -r, "could not start the heartbeat");
-        return 0;
-}
-
-static void heart_stop(struct heart *h) {
-        (void) pthread_mutex_lock(&h->mutex);
-        h->stop = true;
-        (void) pthread_cond_signal(&h->stopped);
-        (void) pthread_mutex_unlock(&h->mutex);
-        (void) pthread_join(h->thread, NULL);
-        (void) pthread_cond_destroy(&h->stopped);
-        (void) pthread_mutex_destroy(&h->mutex);
 }
 
 /* ---- what the page tells ---- */
@@ -191,6 +126,7 @@ static int take_result(struct loop *l, struct attempt *a, int r, const struct er
         if (r == 0) {
                 a->done = true;
                 a->step = learner_state(l->learner)->step;
+                a->done_ns = clock_now_ns();
                 if (failed_before)
                         log_notice("saving works again at step %" PRIu64, a->step);
                 return 0;
@@ -223,6 +159,16 @@ static uint64_t asked_checkpoint(const struct loop *l) {
         return atomic_load_explicit(&l->header->checkpoint_request, memory_order_relaxed);
 }
 
+/* A checkpoint too many is no reason to stop, nor to say so more than once until removing works again. */
+static void prune(struct loop *l) {
+        struct error e = ERROR_INIT;
+        bool failed = learner_prune(l->learner, &e) < 0;
+
+        if (failed && !l->prune_failed)
+                log_warning("the checkpoint is written, but an older one or a leftover stays: %s", e.text);
+        l->prune_failed = failed;
+}
+
 /* Return: 0 or a negative errno with a text. */
 static int save(struct loop *l, struct error *e) {
         uint64_t request = asked_checkpoint(l);
@@ -232,6 +178,7 @@ static int save(struct loop *l, struct error *e) {
         r = learner_save(l->learner, l->limiter.tail, limiter_allowed(&l->limiter), e);
         if (r < 0)
                 return r;
+        prune(l);
         put(&l->page->checkpoint_step, learner_state(l->learner)->step);
         /* release: pairs with azpard's acquire, which then reads checkpoint_step */
         atomic_store_explicit(&l->page->checkpoint_done, request, memory_order_release);
@@ -239,8 +186,12 @@ static int save(struct loop *l, struct error *e) {
         return 0;
 }
 
-static bool is_due(const struct attempt *a, uint64_t step, uint64_t interval) {
-        return (!a->done || step - a->step >= interval) && clock_now_ns() >= a->not_before_ns;
+/* @interval in steps; @interval_ns counts only where a step was made since. */
+static bool is_due(const struct attempt *a, uint64_t step, uint64_t interval, uint64_t interval_ns) {
+        uint64_t now = clock_now_ns();
+        bool is_old = step != a->step && now - a->done_ns >= interval_ns;
+
+        return (!a->done || step - a->step >= interval || is_old) && now >= a->not_before_ns;
 }
 
 /* Publish and save what is due. Return: 0 or a negative errno with a text. */
@@ -250,12 +201,13 @@ static int publish_and_save(struct loop *l, struct error *e) {
                 asked_checkpoint(l) != atomic_load_explicit(&l->page->checkpoint_done, memory_order_relaxed);
         int r;
 
-        if (is_due(&l->publish, step, l->config->train_publish_interval)) {
+        if (is_due(&l->publish, step, l->config->train_publish_interval, UINT64_MAX)) {
                 r = take_result(l, &l->publish, publish(l, e), e);
                 if (r < 0)
                         return r;
         }
-        if (is_due(&l->save, step, asked ? 0 : l->config->train_checkpoint_interval))
+        if (is_due(&l->save, step, asked ? 0 : l->config->train_checkpoint_interval,
+                   (uint64_t) (l->config->train_checkpoint_minutes * 60 * NS_PER_S)))
                 return take_result(l, &l->save, save(l, e), e);
         return 0;
 }
@@ -290,6 +242,7 @@ static int work(struct loop *l, struct error *e) {
                 if (r < 0)
                         return r;
                 if (r == 0) {
+                        heart_step(l->p->heart);
                         (void) limiter_take(&l->limiter, l->config->train_batch);
                         tell_loss(l);
                         tell(l);
@@ -335,6 +288,28 @@ static void start_limiter(struct loop *l) {
                 limiter_start(&l->limiter, &rule, &w);
 }
 
+/*
+ * Generations never repeat.  The model file knows the last one, but it may be gone, and the checkpoint is
+ * older; what the window's newest samples were searched with has been published in any case.
+ */
+static void raise_generation(struct loop *l) {
+        uint64_t tail = window_tail(l->p->window);
+        uint64_t first = MAX(window_first(l->p->window), tail - MIN(tail, N_GENERATION_SAMPLES));
+
+        for (uint64_t i = first; i < tail; i++) {
+                struct sample s;
+
+                if (window_read(l->p->window, i, &s) == 0)
+                        learner_raise_generation(l->learner, s.generation);
+        }
+}
+
+/* Whether the checkpoint that it came from, if any, is what a crash right now would go on from. */
+static bool is_saved(const struct loop *l) {
+        return learner_origin(l->learner) == LEARNER_RESUMED &&
+               learner_state(l->learner)->window_tail <= l->limiter.tail;
+}
+
 int loop_run(const struct loop_params *p, struct error *e) {
         struct loop l = {
                 .p = p,
@@ -345,18 +320,14 @@ int loop_run(const struct loop_params *p, struct error *e) {
                 .source = { .context = p->window, .read = read_window },
                 .min_samples = MIN(p->config->replay_min_samples, window_capacity(p->window)),
         };
-        int r;
 
-        /* what there is now needs no checkpoint: it came from one, or has no step yet to lose */
-        l.save = (struct attempt){ .done = true, .step = learner_state(l.learner)->step };
         start_limiter(&l);
-        r = heart_start(&l.heart, l.page, e);
-        if (r < 0)
-                return r;
+        l.save = (struct attempt){ .done = is_saved(&l),
+                                   .step = learner_state(l.learner)->step,
+                                   .done_ns = clock_now_ns() };
+        raise_generation(&l);
         set_state(&l, TRAINER_STARTING);
         atomic_store_explicit(&l.page->on_cuda, learner_on_cuda(l.learner), memory_order_relaxed);
         tell(&l);
-        r = run(&l, e);
-        heart_stop(&l.heart);
-        return r;
+        return run(&l, e);
 }

@@ -18,6 +18,7 @@
 #include "common/base/error.h"
 #include "common/exchange/segment.h"
 #include "common/exchange/window.h"
+#include "daemon/trainer/heart.h"
 #include "daemon/trainer/learn.h"
 
 /* Everything is borrowed and outlives loop_run(). */
@@ -26,6 +27,7 @@ struct loop_params {
         const struct segment *segment; /* header and trainer are used */
         const struct window *window;
         struct learner *learner;
+        struct heart *heart;
         int wake_fd;                             /* azpard's eventfd */
         const volatile sig_atomic_t *terminated; /* set by a signal handler: same as header.stop */
 };

@@ -29,6 +29,7 @@ struct trainer {
         struct game *game;
         struct segment *segment;
         struct window *window;
+        struct heart *heart;
         struct learner *learner;
 };
 
@@ -52,6 +53,7 @@ static void keep_freed_memory(void) {
 
 static void trainer_deinit(struct trainer *t) {
         learner_free(t->learner);
+        heart_free(t->heart);
         window_free(t->window);
         segment_free(t->segment);
         game_free(t->game);
@@ -86,6 +88,9 @@ static int trainer_init(struct trainer *t, const int fds[N_FDS], struct error *e
         if (strncmp(t->segment->header->rules, t->game->rules, sizeof(t->segment->header->rules)) != 0)
                 return error_set(e, -EINVAL, "the shared memory is for another game than '%s'",
                                  t->game->rules);
+        r = heart_new(t->segment->trainer, &t->heart, e); /* before libtorch, which may take its time */
+        if (r < 0)
+                return r;
         r = window_map(fds[FD_WINDOW], t->game, &t->window, e);
         if (r < 0)
                 return r;
@@ -155,7 +160,7 @@ static int parse_arguments(int argc, char **argv, int ret_fds[N_FDS]) {
 
 /* What only the user can mend: a new start would meet the same configuration or the same damaged file. */
 static bool is_for_the_user(int r) {
-        return r == -EINVAL || r == -EBADMSG || r == -EPROTO;
+        return r == -EINVAL || r == -EBADMSG || r == -EPROTO || r == -EOVERFLOW;
 }
 
 int main(int argc, char **argv) {
@@ -181,6 +186,7 @@ int main(int argc, char **argv) {
                         .segment = t.segment,
                         .window = t.window,
                         .learner = t.learner,
+                        .heart = t.heart,
                         .wake_fd = fds[FD_WAKE],
                         .terminated = &terminated,
                 };

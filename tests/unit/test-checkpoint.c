@@ -304,8 +304,18 @@ static void test_prune_goes_on(void **state) {
                      exists("checkpoints/0000000005") || exists("checkpoints/.tmp-0000000002"));
         assert_true(exists("checkpoints/0000000009") && exists("checkpoints/.tmp-file"));
         assert_int_equal(unlinkat(state_fd, "checkpoints/0000000009", 0), 0);
+
+        /* where it has the name that the next one is written or removed under */
+        assert_int_equal(mkdirat(state_fd, "checkpoints/.tmp-0000000009", 0700), 0);
+        assert_int_equal(mkdirat(state_fd, "checkpoints/.tmp-0000000009/somebody's", 0700), 0);
+        write_one(9, "x");
+        write_one(9, "x");
+        write_one(10, "x");
+        assert_true(checkpoint_prune(state_fd, 1, NULL) < 0);
+        assert_false(exists("checkpoints/0000000009") || exists("checkpoints/.tmp-0000000009-1"));
+        assert_true(exists("checkpoints/.tmp-0000000009/somebody's"));
         assert_int_equal(checkpoint_newest(state_fd, &small, &found, path, NULL), 0);
-        assert_int_equal(found.step, 8);
+        assert_int_equal(found.step, 10);
 }
 
 /* A failed write leaves neither a checkpoint nor a leftover, and the ones before stay. */

@@ -74,7 +74,7 @@ static void train(struct learner *l, const struct setup *s, uint64_t n_steps) {
 static void save(struct learner *l) {
         struct error e = ERROR_INIT;
 
-        if (learner_save(l, 4321, 99, &e) != 0)
+        if (learner_save(l, 4321, 99, &e) != 0 || learner_prune(l, &e) != 0)
                 fail_msg("%s", e.text);
 }
 
@@ -359,6 +359,9 @@ static void test_generations(void **state) {
         publish(l);
         publish(l);
         assert_true(published(&s, &step) == 3 && step == 3);
+        learner_raise_generation(l, 2); /* no way back */
+        learner_raise_generation(l, MODEL_GENERATION_MAX + 1);
+        assert_int_equal(learner_state(l)->generation, 3);
         learner_free(l); /* killed: the checkpoint knows generation 1 only */
         l = open_learner(&s);
         assert_true(learner_state(l)->step == 2 && learner_state(l)->generation == 3);
@@ -457,6 +460,31 @@ static void test_refused(void **state) {
         teardown(&s);
 }
 
+/* A model file at the end of all counting: an error that says so, and nothing is overwritten. */
+static void test_no_generation_left(void **state) {
+        struct fixture_weights *w;
+        struct model_info info = { .generation = MODEL_GENERATION_MAX, .step = MODEL_STEP_MAX };
+        struct error e = ERROR_INIT;
+        struct learner *l;
+        struct setup s;
+        uint64_t step;
+
+        (void) state;
+        setup(&s);
+        network_init(&info.network, s.game, 8, 1);
+        w = fixture_weights_new(&info.network, 1);
+        assert_int_equal(model_write(s.fd, LEARNER_MODEL, &info, fixture_tensors(w), &e), 0);
+        l = open_learner(&s);
+        assert_int_equal(learner_publish(l, &e), -EOVERFLOW);
+        assert_true(published(&s, &step) == MODEL_GENERATION_MAX && step == MODEL_STEP_MAX);
+        save(l); /* the step's last number */
+        train(l, &s, 1);
+        assert_int_equal(learner_save(l, 0, 0, &e), -EOVERFLOW);
+        learner_free(l);
+        fixture_weights_free(w);
+        teardown(&s);
+}
+
 /* A checkpoint whose optimiser bytes are whole but make no sense to libtorch. */
 static void test_senseless_optimizer(void **state) {
         struct fixture_weights *w;
@@ -486,6 +514,7 @@ int main(void) {
                 cmocka_unit_test(test_seeds),
                 cmocka_unit_test(test_other_optimizer),
                 cmocka_unit_test(test_generations),
+                cmocka_unit_test(test_no_generation_left),
                 cmocka_unit_test(test_keep),
                 cmocka_unit_test(test_refused),
                 cmocka_unit_test(test_senseless_optimizer),

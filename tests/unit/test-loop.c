@@ -36,6 +36,7 @@ struct setup {
 
         pthread_t thread;
         struct learner *learner;
+        struct heart *heart;
         struct error error;
         int result;
 };
@@ -76,7 +77,7 @@ static void teardown(struct setup *s) {
 }
 
 /* Append one random game as azpard does. Return: its samples. */
-static uint64_t append_game(struct setup *s) {
+static uint64_t append_game_of(struct setup *s, uint64_t generation) {
         struct sample game[16];
         unsigned n = fixture_play(s->game, &s->rng, game);
         size_t size = sample_record_max_bytes(s->game), length, offset, n_bytes;
@@ -86,8 +87,10 @@ static uint64_t append_game(struct setup *s) {
         uint32_t n_found;
 
         assert_non_null(record);
-        for (unsigned i = 0; i < n; i++)
+        for (unsigned i = 0; i < n; i++) {
                 game[i].id = (struct sample_id){ .incarnation = 1, .sequence = s->sequence++ };
+                game[i].generation = generation;
+        }
         assert_int_equal(sample_encode_record(s->game, game, n, record, size, &length), 0);
         assert_int_equal(sample_record_open(s->game, record, length, &n_found, &offset, &s->error), 0);
         for (unsigned i = 0; i < n_found; i++, offset += n_bytes) {
@@ -101,6 +104,10 @@ static uint64_t append_game(struct setup *s) {
         return n_found;
 }
 
+static uint64_t append_game(struct setup *s) {
+        return append_game_of(s, 1);
+}
+
 static void *run(void *context) {
         struct setup *s = context;
         const struct loop_params p = {
@@ -108,6 +115,7 @@ static void *run(void *context) {
                 .segment = &s->segment,
                 .window = s->window,
                 .learner = s->learner,
+                .heart = s->heart,
                 .wake_fd = s->wake_fd,
                 .terminated = &s->terminated,
         };
@@ -117,6 +125,7 @@ static void *run(void *context) {
 }
 
 static void start(struct setup *s) {
+        assert_int_equal(heart_new(&s->page, &s->heart, &s->error), 0);
         if (learner_open(&s->config, s->game, s->fd, &s->learner, &s->error) != 0)
                 fail_msg("%s", s->error.text);
         assert_int_equal(pthread_create(&s->thread, NULL, run, s), 0);
@@ -125,6 +134,7 @@ static void start(struct setup *s) {
 static int finish(struct setup *s) {
         assert_int_equal(pthread_join(s->thread, NULL), 0);
         learner_free(s->learner);
+        heart_free(s->heart);
         atomic_store(&s->header.stop, 0);
         s->terminated = 0;
         return s->result;
@@ -166,10 +176,10 @@ static void test_a_day(void **state) {
         setup(&s);
         start(&s);
         WAIT_FOR(s.page.published_generation == 1); /* at once, so that workers can play */
-        WAIT_FOR(s.page.state == TRAINER_FILLING);
+        WAIT_FOR(s.page.state == TRAINER_FILLING); /* after what is due at the start */
         assert_int_equal(s.page.step, 0);
         assert_int_equal(read(s.wake_fd, &woken, sizeof(woken)), sizeof(woken));
-        assert_int_equal(woken, 1);
+        assert_int_equal(woken, 2); /* published, and the first checkpoint */
 
         while (inserted < MIN_SAMPLES)
                 inserted += append_game(&s);
@@ -230,6 +240,147 @@ static void test_again(void **state) {
         teardown(&s);
 }
 
+static bool has(const struct setup *s, const char *path) {
+        return faccessat(s->fd, path, F_OK, 0) == 0;
+}
+
+/* The newest checkpoint in full. */
+static struct checkpoint newest(const struct setup *s) {
+        struct checkpoint c;
+        struct error e = ERROR_INIT;
+        char folder[64];
+
+        if (checkpoint_newest(s->fd, NULL, &c, folder, &e) != 0)
+                fail_msg("%s", e.text);
+        return c;
+}
+
+/* A crash before the first checkpoint would draw another network and grant the slack again: there is none. */
+static void test_first_checkpoint(void **state) {
+        struct checkpoint c;
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        start(&s);
+        WAIT_FOR(s.page.state == TRAINER_FILLING); /* after what is due at the start */
+        c = newest(&s);
+        assert_true(c.step == 0 && c.generation == 1 && c.window_tail == 0 && c.samples_allowed == SLACK);
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        start(&s);
+        WAIT_FOR(s.page.published_generation == 2);
+        assert_int_equal(learner_origin(s.learner), LEARNER_RESUMED);
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        teardown(&s);
+}
+
+/* Minutes are as good as steps, but time alone, without a step, makes no checkpoint. */
+static void test_minutes(void **state) {
+        uint64_t inserted = 0;
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        s.config.train_checkpoint_minutes = 1e-9;
+        start(&s);
+        while (inserted < MIN_SAMPLES)
+                inserted += append_game(&s);
+        wait_for_limit(&s, inserted);
+        WAIT_FOR(s.page.checkpoint_step == last_step(inserted)); /* nobody asked, and 1000 steps are far */
+        assert_int_equal(newest(&s).step, last_step(inserted));
+        s.header.pause = 1;
+        WAIT_FOR(s.page.state == TRAINER_PAUSED);
+        assert_int_equal(renameat(s.fd, "checkpoints", s.fd, "away"), 0);
+        for (int i = 0; i < 2; i++) { /* between two looks it would have saved */
+                inserted += append_game(&s);
+                wait_for_look(&s, inserted);
+        }
+        assert_false(has(&s, "checkpoints"));
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        teardown(&s);
+}
+
+/* An old checkpoint that cannot be removed costs a warning; training and saving go on. */
+static void test_stray_directory(void **state) {
+        uint64_t inserted = 0;
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        s.config.train_checkpoint_interval = 1;
+        s.config.train_keep = 1;
+        assert_int_equal(mkdirat(s.fd, "checkpoints", 0700), 0);
+        assert_int_equal(mkdirat(s.fd, "checkpoints/.tmp-0000000009", 0700), 0);
+        assert_int_equal(mkdirat(s.fd, "checkpoints/.tmp-0000000009/stray", 0700), 0);
+        start(&s);
+        while (inserted < MIN_SAMPLES)
+                inserted += append_game(&s);
+        wait_for_limit(&s, inserted);
+        WAIT_FOR(s.page.checkpoint_step == last_step(inserted));
+        assert_int_equal(s.page.save_errno, 0);
+        assert_false(has(&s, "checkpoints/0000000000"));
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        assert_true(has(&s, "checkpoints/.tmp-0000000009/stray"));
+        teardown(&s);
+}
+
+/* The model file is gone, the checkpoint older: a number that workers played with still never comes again. */
+static void test_generation_of_samples(void **state) {
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        start(&s);
+        WAIT_FOR(s.page.published_generation == 1);
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        assert_int_equal(newest(&s).generation, 1);
+        assert_int_equal(unlinkat(s.fd, LEARNER_MODEL, 0), 0);
+        s.page.published_generation = 0;
+        (void) append_game_of(&s, 41);
+        (void) append_game_of(&s, 40);
+        (void) append_game_of(&s, UINT64_MAX); /* never published by anyone */
+        start(&s);
+        WAIT_FOR(s.page.published_generation != 0);
+        assert_int_equal(s.page.published_generation, 42);
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        teardown(&s);
+}
+
+/* After a power cut took the window's end, what is left of it is not granted again. */
+static void test_shorter_window(void **state) {
+        uint64_t inserted = 0;
+        struct checkpoint c;
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        start(&s);
+        while (inserted < MIN_SAMPLES)
+                inserted += append_game(&s);
+        wait_for_limit(&s, inserted);
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        c = newest(&s);
+        window_free(s.window);
+        assert_int_equal(unlinkat(s.fd, "window", 0), 0);
+        assert_int_equal(window_open(s.fd, "window", s.game, 10000, &s.window, &s.error), 0);
+        inserted = append_game(&s);
+        s.page.published_generation = 0;
+        start(&s);
+        WAIT_FOR(s.page.state == TRAINER_FILLING);
+        assert_int_equal(s.page.samples_allowed, c.samples_allowed);
+        assert_int_equal(newest(&s).window_tail, inserted); /* what comes now counts from here */
+        s.header.stop = 1;
+        assert_int_equal(finish(&s), 0);
+        teardown(&s);
+}
+
 /* The process has no descriptors left, as if a disk had no blocks: training goes on, and saving works again
  * later. */
 static void test_saving_fails(void **state) {
@@ -271,6 +422,7 @@ static void test_gives_up(void **state) {
         setup(&s);
         start(&s);
         WAIT_FOR(s.page.state == TRAINER_FILLING);
+        assert_int_equal(renameat(s.fd, "checkpoints", s.fd, "away"), 0);
         fd = openat(s.fd, "checkpoints", O_CREAT | O_WRONLY | O_CLOEXEC, 0600); /* where a folder has to be */
         assert_true(fd >= 0);
         (void) close(fd);
@@ -284,6 +436,11 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_a_day),
                 cmocka_unit_test(test_again),
+                cmocka_unit_test(test_first_checkpoint),
+                cmocka_unit_test(test_minutes),
+                cmocka_unit_test(test_stray_directory),
+                cmocka_unit_test(test_generation_of_samples),
+                cmocka_unit_test(test_shorter_window),
                 cmocka_unit_test(test_saving_fails),
                 cmocka_unit_test(test_gives_up),
         };
