@@ -198,6 +198,24 @@ static void refuses_models_of_other_games(void **state) {
         refuse("model:tests/data/connect4/oracle.tsv", GAME_CONNECT4, -EBADMSG, "oracle.tsv", "");
 }
 
+/* The game's name is right, but the network wants other planes or moves than the game has. */
+static void refuses_networks_of_other_shapes(void **state) {
+        cleanup_(game_freep) struct game *g = make_game(GAME_TICTACTOE);
+        struct game others[3] = { *g, *g, *g };
+        struct config c = make_config(GAME_TICTACTOE);
+        char spec[128];
+
+        (void) state;
+        others[1].planes = 4;
+        others[2].moves = 10;
+        write_model(&others[0], 6, spec);
+        player_free(make_player(spec, g, &c, 1));
+        write_model(&others[1], 6, spec);
+        refuse(spec, GAME_TICTACTOE, -EINVAL, "has 4 planes", "tictactoe:3x3:3 has 3 of");
+        write_model(&others[2], 6, spec);
+        refuse(spec, GAME_TICTACTOE, -EINVAL, "and 10 moves", "of 3 x 3 and 9");
+}
+
 static int make_directory(void **state) {
         (void) state;
         fixture_directory(directory);
@@ -216,6 +234,7 @@ int main(void) {
                 cmocka_unit_test(plays_without_noise),
                 cmocka_unit_test(says_what_it_is),
                 cmocka_unit_test(refuses_models_of_other_games),
+                cmocka_unit_test(refuses_networks_of_other_shapes),
         };
 
         return cmocka_run_group_tests(tests, make_directory, remove_directory);

@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include "common/model/safetensors.h"
 #include "worker/evaluate.h"
@@ -50,17 +51,27 @@ struct player {
 
 static int player_init_model(struct player *p, const char *path, const struct config *c, struct error *e) {
         cleanup_(safetensors_freep) struct safetensors *file = NULL;
+        const struct network *n = &p->model.network;
         struct search_options o;
+        struct network want;
         int r;
 
         r = model_open(AT_FDCWD, path, NULL, &file, &p->model, NULL, e);
         if (r < 0)
                 return r;
-        if (strcmp(p->model.network.rules, p->game->rules) != 0)
+        if (strcmp(n->rules, p->game->rules) != 0)
                 return error_set(e, -EINVAL, "'%s' is a model of the game %s, the match is configured for %s",
-                                 path, p->model.network.rules, p->game->rules);
-        r = evaluate_new(p->game, &p->model.network, (unsigned) c->selfplay_precision, p->n_boards,
-                         &p->evaluate, e);
+                                 path, n->rules, p->game->rules);
+        /* any size of network may play, but what the file says of planes and moves has to be the game's */
+        network_init(&want, p->game, n->filters, n->blocks);
+        if (!network_equal(n, &want))
+                return error_set(e, -EINVAL,
+                                 "'%s' has %" PRIu32 " planes of %" PRIu32 " x %" PRIu32 " and %" PRIu32
+                                 " moves, the game %s has %" PRIu32 " of %" PRIu32 " x %" PRIu32
+                                 " and %" PRIu32,
+                                 path, n->planes, n->rows, n->cols, n->moves, p->game->rules, want.planes,
+                                 want.rows, want.cols, want.moves);
+        r = evaluate_new(p->game, n, (unsigned) c->selfplay_precision, p->n_boards, &p->evaluate, e);
         if (r < 0)
                 return r;
         r = evaluate_load(p->evaluate, AT_FDCWD, path, &p->model.generation, e);
