@@ -87,6 +87,10 @@ int evaluate_load(struct evaluate *v, int dir_fd, const char *path, uint64_t *re
         return 0;
 }
 
+void evaluate_on_layer(struct evaluate *v, void (*call)(void *context), void *context) {
+        infer_on_layer(v->infer, call, context);
+}
+
 unsigned evaluate_precision(const struct evaluate *v) {
         return infer_precision(v->infer);
 }

@@ -23,6 +23,9 @@ DEFINE_CLEANUP(struct evaluate *, evaluate_free)
 /* Map, check and take up a model file. On failure (text says why) the weights in use stay. */
 must_check_ int evaluate_load(struct evaluate *v, int dir_fd, const char *path, uint64_t *ret_generation, struct error *e);
 
+/* As infer_on_layer(): a sign of life within evaluate_run() and evaluate_load(). */
+void evaluate_on_layer(struct evaluate *v, void (*call)(void *context), void *context);
+
 unsigned evaluate_precision(const struct evaluate *v);
 
 /* Add a position to the batch, under a random symmetry if @rng is not NULL. Return: its place in the batch. */

@@ -35,6 +35,13 @@ DEFINE_CLEANUP(struct infer *, infer_free)
  */
 must_check_ int infer_load(struct infer *i, const float *const *tensors, struct error *e);
 
+/*
+ * infer_on_layer() - have @call made after each layer of infer_run(), with @context; NULL: nobody
+ *
+ * A batch of a large network takes many seconds: this is for whoever has to show that it is alive meanwhile.
+ */
+void infer_on_layer(struct infer *i, void (*call)(void *context), void *context);
+
 /* PRECISION_F32 or PRECISION_BF16. */
 unsigned infer_precision(const struct infer *i);
 

@@ -112,6 +112,8 @@ struct infer {
         struct plan plans[N_PLANS];             /* for plan_sizes */
         struct arena activations;               /* shared by the plans: they run one after the other */
         struct weights *weights;                /* NULL before the first infer_load() */
+        void (*on_layer)(void *context);        /* or NULL */
+        void *on_layer_context;
 };
 
 static int check(dnnl_status_t status, const char *what, struct error *e) {
@@ -438,8 +440,11 @@ static int execute(const struct infer *i, struct plan *p, enum op op, const stru
                 { DNNL_ARG_WEIGHTS, layer ? layer->weights : NULL },
                 { DNNL_ARG_BIAS, layer ? layer->bias : NULL },
         };
+        dnnl_status_t status = dnnl_primitive_execute(p->ops[op], i->stream, layer ? 5 : 3, args);
 
-        return check(dnnl_primitive_execute(p->ops[op], i->stream, layer ? 5 : 3, args), "evaluate", e);
+        if (layer && i->on_layer)
+                i->on_layer(i->on_layer_context);
+        return check(status, "evaluate", e);
 }
 
 /* ---- weights ---- */
@@ -673,6 +678,11 @@ int infer_new(const struct network *n, unsigned precision, unsigned max_batch, s
                 return r;
         *ret = TAKE_PTR(i);
         return 0;
+}
+
+void infer_on_layer(struct infer *i, void (*call)(void *context), void *context) {
+        i->on_layer = call;
+        i->on_layer_context = context;
 }
 
 unsigned infer_precision(const struct infer *i) {

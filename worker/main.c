@@ -5,7 +5,8 @@
  * Started by azpard, which gives it everything as descriptors: the configuration (a memfd), the shared
  * memory, the state directory (for model.safetensors) and the eventfd that wakes azpard.  It runs one thread,
  * a loop of batches; between two of them it looks at azpard's control words (stop, pause, throttle, desired
- * workers, generation) and beats its heart.
+ * workers, generation) and beats its heart, which it also does after each layer of the network: one batch of
+ * a large network can take minutes.
  *
  * What it reads from the header is one process's word for another, so nothing worse than waiting follows from
  * any value.
@@ -81,10 +82,16 @@ static void put(_Atomic uint64_t *where, uint64_t value) {
 
 static void set_state(struct worker *w, enum worker_state state) {
         atomic_store_explicit(&w->own->state, (uint32_t) state, memory_order_relaxed);
-        put(&w->own->heartbeat_ns, clock_now_ns());
+        beat(w);
 }
 
 static bool is_set(const _Atomic uint32_t *word) {
+static void beat(void *context) {
+        struct worker *w = context;
+
+        put(&w->own->heartbeat_ns, clock_now_ns());
+}
+
         return atomic_load_explicit(word, memory_order_relaxed) != 0;
 }
 
@@ -341,6 +348,7 @@ static bool parse_number(const char *text, uint64_t max, uint64_t *ret) {
         *ret = strtoull(text, &end, 10);
         return errno == 0 && *end == '\0' && *ret <= max;
 }
+        evaluate_on_layer(w->evaluate, beat, w);
 
 static bool parse_fd(const char *text, int *ret) {
         uint64_t n;

@@ -322,6 +322,30 @@ static void test_output_that_is_not_finite(void **state) {
         bench_deinit(&b);
 }
 
+static void count(void *context) {
+        (*(unsigned *) context)++;
+}
+
+/* Layers of each piece, however large the batch: input, two per block, heads, one fully connected per head.
+ */
+static void test_each_layer_is_a_sign_of_life(void **state) {
+        const unsigned n_layers = 1 + 2 * middle.blocks + 1 + 2;
+        unsigned n_calls = 0;
+        struct bench b;
+
+        (void) state;
+        bench_init(&b, &middle, PRECISION_F32, MAX_BATCH);
+        infer_on_layer(b.i, count, &n_calls);
+        bench_run(&b, 1);
+        assert_int_equal(n_calls, n_layers);
+        bench_run(&b, MAX_BATCH);
+        assert_int_equal(n_calls, (1 + 3) * n_layers);
+        infer_on_layer(b.i, NULL, NULL);
+        bench_run(&b, 1);
+        assert_int_equal(n_calls, (1 + 3) * n_layers);
+        bench_deinit(&b);
+}
+
 static void test_auto_precision(void **state) {
         cleanup_(infer_freep) struct infer *i = NULL;
 
@@ -340,6 +364,7 @@ int main(void) {
                 cmocka_unit_test(test_batch_size_does_not_matter),
                 cmocka_unit_test(test_failed_load_keeps_weights),
                 cmocka_unit_test(test_output_that_is_not_finite),
+                cmocka_unit_test(test_each_layer_is_a_sign_of_life),
                 cmocka_unit_test(test_auto_precision),
         };
 
