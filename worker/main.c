@@ -39,6 +39,10 @@
 #define LANE_POLL_NS    (2 * NS_PER_MS)
 #define CONTROL_POLL_NS (5 * NS_PER_MS)
 
+/* Between two tries of weights that could not be had for a reason that may pass, such as too many open files.
+ */
+#define MODEL_RETRY_NS NS_PER_S
+
 struct arguments {
         uint64_t slot, incarnation;
         int config_fd, segment_fd, state_fd, wake_fd;
@@ -57,7 +61,9 @@ struct worker {
         uint64_t slot;
         int state_fd, wake_fd; /* inherited, open as long as the process lives */
 
-        uint64_t announced; /* the header's generation that was tried last */
+        uint64_t announced;   /* the header's generation that was tried last */
+        uint64_t retry_ns;    /* when to try it again; 0: it is settled */
+        struct error refusal; /* of that generation; empty: none yet */
         bool has_weights;
 };
 
@@ -80,18 +86,18 @@ static void put(_Atomic uint64_t *where, uint64_t value) {
         atomic_store_explicit(where, value, memory_order_relaxed);
 }
 
-static void set_state(struct worker *w, enum worker_state state) {
-        atomic_store_explicit(&w->own->state, (uint32_t) state, memory_order_relaxed);
-        beat(w);
-}
-
-static bool is_set(const _Atomic uint32_t *word) {
 static void beat(void *context) {
         struct worker *w = context;
 
         put(&w->own->heartbeat_ns, clock_now_ns());
 }
 
+static void set_state(struct worker *w, enum worker_state state) {
+        atomic_store_explicit(&w->own->state, (uint32_t) state, memory_order_relaxed);
+        beat(w);
+}
+
+static bool is_set(const _Atomic uint32_t *word) {
         return atomic_load_explicit(word, memory_order_relaxed) != 0;
 }
 
@@ -102,7 +108,18 @@ static bool should_stop(const struct worker *w) {
 
 /* ---- weights ---- */
 
-static void refuse_model(struct worker *w, const struct error *e) {
+/* What is wrong with the file stays wrong until another one is announced; anything else may pass. */
+static bool is_the_models_fault(int r) {
+        return r == -EBADMSG || r == -EINVAL || r == -ERANGE || r == -EDOM;
+}
+
+/* Said and counted once, however often the same thing goes wrong with the same generation. */
+static void refuse_model(struct worker *w, int r, const struct error *e) {
+        if (!is_the_models_fault(r))
+                w->retry_ns = clock_now_ns() + MODEL_RETRY_NS;
+        if (strcmp(e->text, w->refusal.text) == 0)
+                return;
+        w->refusal = *e;
         log_warning("refused model of generation %" PRIu64 ": %s%s", w->announced, e->text,
                     w->has_weights ? "; the weights in use stay" : "");
         (void) snprintf(w->own->refused_text, sizeof(w->own->refused_text), "%.*s",
@@ -111,18 +128,31 @@ static void refuse_model(struct worker *w, const struct error *e) {
         atomic_fetch_add_explicit(&w->own->refused, 1, memory_order_release);
 }
 
-/* Take up the announced model if it is new. */
-static void take_up_model(struct worker *w) {
+/* Whether there is a model to try; notes that it is tried. */
+static bool has_new_model(struct worker *w) {
         /* acquire: pairs with azpard's release; generation_ns is the one stored before it */
         uint64_t announced = atomic_load_explicit(&w->header->generation, memory_order_acquire);
+
+        if (announced != w->announced)
+                w->refusal = ERROR_INIT;
+        else if (w->retry_ns == 0 || clock_now_ns() < w->retry_ns)
+                return false;
+        w->announced = announced;
+        w->retry_ns = 0;
+        return true;
+}
+
+/* Take up the announced model if it is new. */
+static void take_up_model(struct worker *w) {
         uint64_t generation, lag_ns;
         struct error e = ERROR_INIT;
+        int r;
 
-        if (announced == w->announced)
+        if (!has_new_model(w))
                 return;
-        w->announced = announced;
-        if (evaluate_load(w->evaluate, w->state_fd, MODEL_PATH, &generation, &e) < 0) {
-                refuse_model(w, &e);
+        r = evaluate_load(w->evaluate, w->state_fd, MODEL_PATH, &generation, &e);
+        if (r < 0) {
+                refuse_model(w, r, &e);
                 return;
         }
         selfplay_set_generation(w->selfplay, generation);
@@ -318,6 +348,7 @@ static int worker_init(struct worker *w, const struct arguments *a, struct error
                          &w->evaluate, e);
         if (r < 0)
                 return r;
+        evaluate_on_layer(w->evaluate, beat, w);
         reset_counters(w, a->incarnation);
         return start_selfplay(w, a->incarnation, e);
 }
@@ -348,7 +379,6 @@ static bool parse_number(const char *text, uint64_t max, uint64_t *ret) {
         *ret = strtoull(text, &end, 10);
         return errno == 0 && *end == '\0' && *ret <= max;
 }
-        evaluate_on_layer(w->evaluate, beat, w);
 
 static bool parse_fd(const char *text, int *ret) {
         uint64_t n;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <sysexits.h>
 #include "common/base/clock.h"
@@ -24,7 +25,6 @@
 #include "tests/unit/fixture-network.h"
 
 #define FILTERS     8
-#define BLOCKS      1
 #define DEADLINE_NS (60 * NS_PER_S) /* for one event, under a sanitizer on a busy machine */
 
 /* azpard's side. */
@@ -118,10 +118,11 @@ static int end_of_worker(struct stage *stage) {
 }
 
 static void write_model(struct stage *stage, uint64_t generation, uint32_t filters) {
+        const uint32_t blocks = (uint32_t) stage->config.network_blocks;
         struct model_info info = { .generation = generation };
         cleanup_(fixture_weights_freep) struct fixture_weights *weights = NULL;
 
-        network_init(&info.network, stage->game, filters, BLOCKS);
+        network_init(&info.network, stage->game, filters, blocks);
         weights = fixture_weights_new(&info.network, generation);
         assert_int_equal(
                 model_write(stage->directory_fd, "model.safetensors", &info, fixture_tensors(weights), NULL),
@@ -227,6 +228,77 @@ static void test_models_are_taken_up_or_refused(void **state) {
         atomic_store(&stage.segment->header->stop, 1);
         assert_int_equal(end_of_worker(&stage), 0);
         (void) drain(&stage);
+        end_stage(&stage);
+}
+
+static void limit_files(struct stage *stage, rlim_t n) {
+        struct rlimit limit;
+
+        assert_int_equal(prlimit(stage->pid, RLIMIT_NOFILE, NULL, &limit), 0);
+        limit.rlim_cur = n;
+        assert_int_equal(prlimit(stage->pid, RLIMIT_NOFILE, &limit, NULL), 0);
+}
+
+/* What hindered it passes, the model is the same: it is tried again, without being announced again. */
+static void test_passing_errors_pass(void **state) {
+        struct stage stage;
+
+        (void) state;
+        start_stage(&stage, tiny, N_ELEMENTS(tiny));
+        start_worker(&stage);
+        wait_for(&stage, true, atomic_load(&stage.worker->heartbeat_ns) != 0);
+
+        /* too many open files, at the very first model */
+        limit_files(&stage, 3);
+        write_model(&stage, 1, FILTERS);
+        announce(&stage, 1);
+        wait_for(&stage, true, atomic_load(&stage.worker->refused) == 1);
+        assert_non_null(strstr(stage.worker->refused_text, strerror(EMFILE)));
+        assert_int_equal(atomic_load(&stage.worker->generation), 0);
+        limit_files(&stage, 100);
+        wait_for(&stage, true, atomic_load(&stage.worker->generation) == 1);
+        assert_int_equal(atomic_load(&stage.worker->refused), 1);
+        wait_for(&stage, true, stage.n_samples > 0);
+
+        /* a file that is not there, then is */
+        assert_int_equal(unlinkat(stage.directory_fd, "model.safetensors", 0), 0);
+        announce(&stage, 2);
+        wait_for(&stage, true, atomic_load(&stage.worker->refused) == 2);
+        write_model(&stage, 2, FILTERS);
+        wait_for(&stage, true, stage.last_generation == 2);
+
+        atomic_store(&stage.segment->header->stop, 1);
+        assert_int_equal(end_of_worker(&stage), 0);
+        (void) drain(&stage);
+        end_stage(&stage);
+}
+
+/* Within one batch, however long it takes. */
+static void test_heart_beats_within_a_batch(void **state) {
+        static const char *const slow[] = { "game.name=gomoku",       "network.filters=128",
+                                            "network.blocks=6",       "selfplay.games=128",
+                                            "selfplay.precision=f32", "service.lane_bytes=4194304" };
+        uint64_t batches, beats[3];
+        struct stage stage;
+        unsigned tries = 0; /* a batch may end while we look, but not always */
+
+        (void) state;
+        start_stage(&stage, slow, N_ELEMENTS(slow));
+        write_model(&stage, 1, 128);
+        announce(&stage, 1);
+        start_worker(&stage);
+        wait_for(&stage, true, atomic_load(&stage.worker->batches) > 0);
+        do {
+                assert_true(tries++ < 20);
+                batches = atomic_load(&stage.worker->batches);
+                for (size_t i = 0; i < N_ELEMENTS(beats); i++) {
+                        uint64_t last = i > 0 ? beats[i - 1] : 0;
+
+                        wait_for(&stage, true, (beats[i] = atomic_load(&stage.worker->heartbeat_ns)) != last);
+                }
+        } while (atomic_load(&stage.worker->batches) != batches);
+
+        assert_int_equal(kill(stage.pid, SIGKILL), 0);
         end_stage(&stage);
 }
 
@@ -337,6 +409,8 @@ static void test_what_can_never_work(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_models_are_taken_up_or_refused),
+                cmocka_unit_test(test_passing_errors_pass),
+                cmocka_unit_test(test_heart_beats_within_a_batch),
                 cmocka_unit_test(test_pause_and_throttle),
                 cmocka_unit_test(test_full_lane),
                 cmocka_unit_test(test_killed_again_and_again),
