@@ -29,12 +29,15 @@ int publication_init(struct publication *p, int state_fd, const struct network *
         if (r == -ENOENT)
                 return 0;
         if (r < 0) {
+                /* Of another network is one thing, damaged is another: only then does the checkpoint help. */
+                const char *advice =
+                        r == -EINVAL
+                                ? "use the network that it was made with, or another state directory"
+                                : "move the file away: the newest checkpoint is published again at start";
                 char reason[ERROR_TEXT_MAX];
 
                 (void) snprintf(reason, sizeof(reason), "%s", e->text);
-                return error_set(
-                        e, r, "%.380s; move the file away: the newest checkpoint is published again at start",
-                        reason);
+                return error_set(e, r, "%.380s; %s", reason, advice);
         }
         return 0;
 }
