@@ -176,7 +176,7 @@ static void test_a_day(void **state) {
         setup(&s);
         start(&s);
         WAIT_FOR(s.page.published_generation == 1); /* at once, so that workers can play */
-        WAIT_FOR(s.page.state == TRAINER_FILLING); /* after what is due at the start */
+        WAIT_FOR(s.page.state == TRAINER_FILLING);  /* after what is due at the start */
         assert_int_equal(s.page.step, 0);
         assert_int_equal(read(s.wake_fd, &woken, sizeof(woken)), sizeof(woken));
         assert_int_equal(woken, 2); /* published, and the first checkpoint */
