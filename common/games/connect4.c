@@ -4,34 +4,63 @@
  * its lowest empty cell; four in a row win.  Runs in workers, the trainer and
  * azpard.
  *
- * Row 0 is the top one, as printed: a column is full when its cell there is taken.
+ * Row 0 is the top one, as printed: a column is full when its cell there is taken.  The board is one word of
+ * the bitboards, so the whole of it is shifted over itself to find four in a row.
  */
 #include "common/games/grid.h"
 
 #define CONNECT4_ROWS 6
 #define CONNECT4_COLS 7
 
-static unsigned connect4_legal(const struct game *g, const struct game_state *s, uint16_t *ret) {
+/* Bits of a board: the first column, columns 1 to 4, and columns 4 to 7. */
+#define FIRST_COLUMN UINT64_C(0x810204081)
+#define LEFT_FOUR    (FIRST_COLUMN * 0xf)
+#define RIGHT_FOUR   (FIRST_COLUMN * 0x78)
+
+static_assert(CONNECT4_ROWS * CONNECT4_COLS <= 64, "the board is one word");
+
+/* By stones of either player. */
+static uint64_t taken(const struct game_state *s) {
         const struct grid *b = grid_of_const(s);
+
+        return b->stones[0][0] | b->stones[1][0];
+}
+
+static unsigned connect4_legal(const struct game *g, const struct game_state *s, uint16_t *ret) {
         unsigned n = 0;
 
         (void) g;
         if (s->over)
                 return 0;
         for (uint16_t col = 0; col < CONNECT4_COLS; col++)
-                if (grid_empty(b, col))
+                if (!(taken(s) >> col & 1))
                         ret[n++] = col;
         return n;
 }
 
-static void connect4_apply(const struct game *g, struct game_state *s, uint16_t move) {
-        const struct grid *b = grid_of_const(s);
-        unsigned cell = move;
+/* Where four stones begin that lie @step cells apart, perhaps beyond the end of a row. */
+static uint64_t four(uint64_t stones, unsigned step) {
+        uint64_t two = stones & stones >> step;
 
-        assert(move < CONNECT4_COLS && grid_empty(b, move));
-        while (cell + CONNECT4_COLS < g->cells && grid_empty(b, cell + CONNECT4_COLS))
-                cell += CONNECT4_COLS;
-        grid_place(g, s, cell);
+        return two & two >> 2 * step;
+}
+
+/* Across, down, down to the right, down to the left; none may begin where it would leave the board's side. */
+static bool has_four(uint64_t stones) {
+        return ((four(stones, 1) & LEFT_FOUR) | four(stones, CONNECT4_COLS) |
+                (four(stones, CONNECT4_COLS + 1) & LEFT_FOUR) |
+                (four(stones, CONNECT4_COLS - 1) & RIGHT_FOUR)) != 0;
+}
+
+static void connect4_apply(const struct game *g, struct game_state *s, uint16_t move) {
+        unsigned player = s->to_move;
+        uint64_t empty;
+
+        assert(!s->over && move < CONNECT4_COLS);
+        empty = FIRST_COLUMN << move & ~taken(s);
+        assert(empty != 0);
+        grid_place(s, 63 - (unsigned) __builtin_clzll(empty)); /* the lowest one */
+        grid_settle(g, s, has_four(grid_of(s)->stones[player][0]));
 }
 
 /* Columns from "1", as players number them. */

@@ -6,7 +6,8 @@
  * Only the last stone can complete a line, so a win is looked for through that
  * stone alone: at most four lines, whatever the size of the board.  (Shifting
  * whole bitboards finds wins without branches, but costs seven words per shift
- * on a 20x20 board, and an overline needs a second look.)
+ * on a 20x20 board, and an overline needs a second look.  Connect Four, which
+ * is one word, does it.)
  */
 #include "common/games/grid.h"
 
@@ -18,52 +19,36 @@ static void grid_start(const struct game *g, struct game_state *ret) {
         ret->winner = -1;
 }
 
-/* Stones of @player in a row from the neighbour of @cell on, in the direction (@d_row, @d_col). */
-static unsigned grid_run(const struct game *g, const struct grid *b, unsigned player, unsigned cell,
-                         int d_row, int d_col) {
-        int row = (int) (cell / g->cols), col = (int) (cell % g->cols);
+/* Stones of @player in a row, @step cells apart from the neighbour of @cell on; at most @room. */
+static unsigned grid_run(const struct grid *b, unsigned player, unsigned cell, int step, unsigned room) {
         unsigned n = 0;
 
-        for (;;) {
-                row += d_row;
-                col += d_col;
-                if (row < 0 || row >= g->rows || col < 0 || col >= g->cols)
-                        return n;
-                if (!grid_has(b, player, (unsigned) (row * g->cols + col)))
-                        return n;
+        while (n < room && grid_has(b, player, cell += (unsigned) step))
                 n++;
-        }
+        return n;
 }
 
 static bool grid_completes_line(const struct game *g, const struct grid *b, unsigned player, unsigned cell) {
-        static const int directions[4][2] = { { 0, 1 }, { 1, 0 }, { 1, 1 }, { 1, -1 } };
+        unsigned up = cell / g->cols, down = g->rows - 1u - up, left = cell % g->cols,
+                 right = g->cols - 1u - left;
+        const struct {
+                int step;
+                unsigned ahead, behind; /* room up to the edges of the board */
+        } lines[] = {
+                { 1, right, left },
+                { g->cols, down, up },
+                { g->cols + 1, MIN(down, right), MIN(up, left) },
+                { g->cols - 1, MIN(down, left), MIN(up, right) },
+        };
 
-        for (size_t i = 0; i < N_ELEMENTS(directions); i++) {
-                int d_row = directions[i][0], d_col = directions[i][1];
-                unsigned n = 1 + grid_run(g, b, player, cell, d_row, d_col) +
-                             grid_run(g, b, player, cell, -d_row, -d_col);
+        for (size_t i = 0; i < N_ELEMENTS(lines); i++) {
+                unsigned n = 1 + grid_run(b, player, cell, lines[i].step, lines[i].ahead) +
+                             grid_run(b, player, cell, -lines[i].step, lines[i].behind);
 
                 if (g->exact ? n == g->win_length : n >= g->win_length)
                         return true;
         }
         return false;
-}
-
-void grid_place(const struct game *g, struct game_state *s, unsigned cell) {
-        struct grid *b = grid_of(s);
-        unsigned player = s->to_move;
-
-        assert(!s->over && cell < g->cells && grid_empty(b, cell));
-
-        b->stones[player][cell / 64] |= UINT64_C(1) << (cell % 64);
-        s->ply++;
-        s->to_move = (uint8_t) !player;
-        if (grid_completes_line(g, b, player, cell)) {
-                s->over = true;
-                s->winner = (int8_t) player;
-        } else if (s->ply >= g->max_plies) {
-                s->over = true;
-        }
 }
 
 unsigned grid_legal(const struct game *g, const struct game_state *s, uint16_t *ret) {
@@ -84,7 +69,11 @@ unsigned grid_legal(const struct game *g, const struct game_state *s, uint16_t *
 }
 
 void grid_apply(const struct game *g, struct game_state *s, uint16_t move) {
-        grid_place(g, s, move);
+        unsigned player = s->to_move;
+
+        assert(!s->over && move < g->cells && grid_empty(grid_of(s), move));
+        grid_place(s, move);
+        grid_settle(g, s, grid_completes_line(g, grid_of(s), player, move));
 }
 
 /* Or @n_bits of @words into @ret from bit @at on. */

@@ -49,13 +49,24 @@ void grid_init(struct game *g, uint16_t rows, uint16_t cols);
 /* Fill in the eight symmetries of a square board on which moves are cells. */
 void grid_init_square(struct game *g);
 
-/*
- * Put a stone of the side to move on the empty @cell, then see whether the game is over: won if the stone
- * completes a line of g->win_length (or more, unless g->exact), drawn if g->max_plies are reached.
- */
-void grid_place(const struct game *g, struct game_state *s, unsigned cell);
+/* Put a stone of the side to move on the empty @cell; grid_settle() has to follow. */
+static inline void grid_place(struct game_state *s, unsigned cell) {
+        grid_of(s)->stones[s->to_move][cell / 64] |= UINT64_C(1) << (cell % 64);
+        s->ply++;
+        s->to_move = (uint8_t) !s->to_move;
+}
 
-/* struct game's functions for games in which a move is any empty cell. */
+/* Whether the stone just placed ends the game: it has @won, or g->max_plies are reached. */
+static inline void grid_settle(const struct game *g, struct game_state *s, bool won) {
+        s->over = won || s->ply >= g->max_plies;
+        if (won)
+                s->winner = (int8_t) !s->to_move;
+}
+
+/*
+ * struct game's functions for games in which a move is any empty cell, and a stone wins that completes a line
+ * of g->win_length (or more, unless g->exact).
+ */
 unsigned grid_legal(const struct game *g, const struct game_state *s, uint16_t *ret);
 void grid_apply(const struct game *g, struct game_state *s, uint16_t move);
 void grid_move_to_text(const struct game *g, uint16_t move, char ret[8]);
