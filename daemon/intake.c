@@ -18,6 +18,10 @@
 #include "common/base/log.h"
 #include "common/exchange/sample.h"
 
+/* How far the incarnations in an inherited lane may be ahead of the window: further than processes can be
+ * started, and so little that a lane that lies cannot use up the numbers. */
+#define INHERIT_AHEAD (UINT64_C(1) << 32)
+
 #define LOG_INTERVAL_NS (10 * NS_PER_S) /* between two lines about one slot's bad records */
 
 struct intake_slot {
@@ -41,9 +45,22 @@ struct intake {
         struct intake_slot slots[SEGMENT_MAX_WORKERS];
 };
 
+/*
+ * A process with an incarnation below one whose samples are in the window would be taken for its duplicate.
+ * The window gives such numbers where a power cut took its header back, and after samples were inherited.
+ */
+static int raise_incarnation(struct intake *i) {
+        uint64_t highest = 0;
+
+        for (size_t k = 0; k < N_ELEMENTS(i->slots); k++)
+                highest = MAX(highest, i->slots[k].newest.incarnation);
+        return window_raise_incarnation(i->window, highest);
+}
+
 int intake_new(const struct game *g, struct window *w, struct intake **ret) {
         cleanup_(intake_freep) struct intake *i = calloc(1, sizeof(*i));
         struct sample_id newest[SEGMENT_MAX_WORKERS];
+        int r;
 
         if (!i)
                 return -ENOMEM;
@@ -56,6 +73,9 @@ int intake_new(const struct game *g, struct window *w, struct intake **ret) {
         window_newest(w, newest, N_ELEMENTS(newest));
         for (size_t k = 0; k < N_ELEMENTS(newest); k++)
                 i->slots[k].newest = newest[k];
+        r = raise_incarnation(i);
+        if (r < 0)
+                return r;
         *ret = TAKE_PTR(i);
         return 0;
 }
@@ -234,16 +254,17 @@ void intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
         log_warning("lane %ju: emptied, %ju bytes lost", (uintmax_t) slot, (uintmax_t) n_bytes);
 }
 
-uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incarnation) {
-        uint64_t before = intake_counts(i).samples;
+int intake_inherit(struct intake *i, struct segment *s, uint64_t *ret_n_samples) {
+        uint64_t before = intake_counts(i).samples, next = window_next_incarnation(i->window);
 
         for (uint32_t slot = 0; slot < s->n_workers; slot++) {
                 i->slots[slot].lowest = 1;
-                i->slots[slot].highest = next_incarnation - 1;
+                i->slots[slot].highest = next + INHERIT_AHEAD;
                 intake_finish_slot(i, s, slot);
                 intake_expect(i, slot, 0);
         }
-        return intake_counts(i).samples - before;
+        *ret_n_samples = intake_counts(i).samples - before;
+        return raise_incarnation(i);
 }
 
 uint64_t intake_n_taken(const struct intake *i) {

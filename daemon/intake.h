@@ -38,7 +38,10 @@ enum {
         INTAKE_E_MORE, /* the turn's time was up */
 };
 
-/* @g and @w must outlive @ret. */
+/*
+ * @g and @w must outlive @ret.  Incarnations that @w gives are above all that it holds from here on.
+ * Return: 0 or a negative errno.
+ */
 must_check_ int intake_new(const struct game *g, struct window *w, struct intake **ret);
 void intake_free(struct intake *i);
 DEFINE_CLEANUP(struct intake *, intake_free)
@@ -53,10 +56,14 @@ must_check_ int intake_turn(struct intake *i, struct segment *s, uint64_t budget
 void intake_finish_slot(struct intake *i, struct segment *s, uint32_t slot);
 
 /*
- * Take in all that a dead predecessor of azpard left in its segment, whichever incarnations below
- * @next_incarnation wrote it.  Return: samples taken in.
+ * intake_inherit() - take in all that a dead predecessor of azpard left in its segment
+ *
+ * Also what incarnations wrote that the window does not know of: it may be another one, since the
+ * predecessor's was lost.  The window will not give their numbers again.
+ *
+ * Return: 0 with the number of samples taken in, or a negative errno (they are in the window all the same).
  */
-uint64_t intake_inherit(struct intake *i, struct segment *s, uint64_t next_incarnation);
+must_check_ int intake_inherit(struct intake *i, struct segment *s, uint64_t *ret_n_samples);
 
 /* Records read out of lanes so far, good or bad. */
 uint64_t intake_n_taken(const struct intake *i);

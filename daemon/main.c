@@ -101,7 +101,7 @@ static int open_files(struct daemon *d, struct checkpoint *ret, struct error *e)
 /* Take up what a killed predecessor's workers committed, then remove its segment. */
 static int inherit_segment(struct daemon *d, struct error *e) {
         cleanup_(segment_freep) struct segment *s = NULL;
-        uint64_t incarnation, n_samples, n_bytes = 0;
+        uint64_t n_samples, n_bytes = 0;
         int r;
 
         r = segment_open(d->instance, d->state.path, &s, e);
@@ -120,10 +120,9 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                                          "azpard with that "
                                          "game once more, or remove the file to give them up",
                                          d->instance, s->header->rules, d->game->rules);
-                r = window_new_incarnation(d->window, &incarnation);
+                r = intake_inherit(d->intake, s, &n_samples);
                 if (r < 0)
                         return error_errno(e, r, "could not write the replay window");
-                n_samples = intake_inherit(d->intake, s, incarnation);
                 log_notice("the last azpard was killed: took over %ju samples from the lanes it left",
                            (uintmax_t) n_samples);
         }

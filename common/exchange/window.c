@@ -560,16 +560,32 @@ void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots
         }
 }
 
-int window_new_incarnation(struct window *w, uint64_t *ret) {
-        /* relaxed, both: azpard alone reads and writes it */
-        uint64_t incarnation = atomic_load_explicit(&w->header->next_incarnation, memory_order_relaxed);
+uint64_t window_next_incarnation(const struct window *w) {
+        /* relaxed, here and below: azpard alone reads and writes it */
+        return atomic_load_explicit(&w->header->next_incarnation, memory_order_relaxed);
+}
 
-        atomic_store_explicit(&w->header->next_incarnation, incarnation + 1, memory_order_relaxed);
+static int set_next_incarnation(struct window *w, uint64_t next) {
+        atomic_store_explicit(&w->header->next_incarnation, next, memory_order_relaxed);
         /* only the header's page: what a worker's start has to wait for must not grow with the window */
-        if (msync(w->header, WINDOW_HEADER_BYTES, MS_SYNC) < 0)
-                return -errno;
+        return msync(w->header, WINDOW_HEADER_BYTES, MS_SYNC) < 0 ? -errno : 0;
+}
+
+int window_new_incarnation(struct window *w, uint64_t *ret) {
+        uint64_t incarnation = window_next_incarnation(w);
+        int r;
+
+        r = set_next_incarnation(w, incarnation + 1);
+        if (r < 0)
+                return r;
         *ret = incarnation;
         return 0;
+}
+
+int window_raise_incarnation(struct window *w, uint64_t used) {
+        if (used < window_next_incarnation(w))
+                return 0;
+        return used == UINT64_MAX ? -ERANGE : set_next_incarnation(w, used + 1);
 }
 
 int window_sync(struct window *w) {

@@ -132,6 +132,16 @@ void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots
  */
 must_check_ int window_new_incarnation(struct window *w, uint64_t *ret);
 
+/* The number that window_new_incarnation() gives next (azpard). */
+uint64_t window_next_incarnation(const struct window *w);
+
+/*
+ * Numbers up to @used have been given, whatever this file knows of it: by an azpard with a window that was
+ * lost (azpard).
+ * Return: 0, -ERANGE: no number would be left; negative errno.
+ */
+must_check_ int window_raise_incarnation(struct window *w, uint64_t used);
+
 /*
  * Make everything appended so far durable and wait for it (azpard, at stop). While running, azpard gives
  * window_fd() to io_uring for an fdatasync instead, which covers the mapping's dirty pages as well; the order

@@ -70,5 +70,16 @@ wait_until ".window.inserted > $seen and all(.workers[]; .games > 0)"
 ctl pause
 wait_until 'all(.workers[]; .state == "paused" and .lane_used == 0)'
 audit
+
+# Killed, and the window is moved away: what the lanes hold comes into the new one.
+ctl resume
+wait_until 'all(.workers[]; .games > 0 and .state != "paused")'
+kill -STOP "$azpard_pid"
+wait_for "lane 0 holds something" lane_holds 0 20000
+kill_azpard
+mv "$state/window" "$tmp/window"
+seen=100
+begin
+wait_until ".window.inserted > $seen and all(.workers[]; .games > 0)"
 stop_azpard
 [ ! -e "$segment" ] || fail "the shared memory was left behind"

@@ -318,6 +318,13 @@ static void test_dead_worker_leaves_records(void **state) {
         assert_int_equal(intake_counts(f->intake).lanes_reset, 0);
 }
 
+static uint64_t inherit(struct fixture *f) {
+        uint64_t n_samples = 0;
+
+        assert_int_equal(intake_inherit(f->intake, f->segment, &n_samples), 0);
+        return n_samples;
+}
+
 /* azpard is killed between window_append() and lane_release(): its successor sees the record again. */
 static void test_duplicates_after_a_crash(void **state) {
         struct fixture *f = *state;
@@ -336,23 +343,48 @@ static void test_duplicates_after_a_crash(void **state) {
         intake_free(f->intake);
         window_free(f->window);
         open_window(f);
-        assert_int_equal(intake_inherit(f->intake, f->segment, 4), 10);
+        assert_int_equal(inherit(f), 10);
         assert_int_equal(intake_counts(f->intake).duplicates, 5);
         assert_int_equal(intake_counts(f->intake).bad_records, 0);
         assert_int_equal(n_in_window(f), 20);
 }
 
-static void test_inherit_knows_all_incarnations(void **state) {
+/* The window was lost, the lanes were not: all of it is taken in, and no number is given twice. */
+static void test_inherit_into_a_new_window(void **state) {
         struct fixture *f = *state;
+        uint64_t incarnation;
 
         write_game(f, 0, 1, 0, 5);
         write_game(f, 0, 4, 0, 5); /* by the next process in that slot */
-        write_game(f, 0, 5, 0, 5); /* nobody has had that number yet */
-        assert_int_equal(intake_inherit(f->intake, f->segment, 5), 10);
+        write_game(f, 1, 7, 35, 5);
+        write_game(f, 2, UINT64_MAX, 0, 5); /* nobody can have had that number */
+        assert_int_equal(window_next_incarnation(f->window), 1);
+        assert_int_equal(inherit(f), 15);
         assert_int_equal(intake_counts(f->intake).bad_records, 1);
+        assert_int_equal(window_next_incarnation(f->window), 8);
         /* afterwards nothing is accepted until somebody is expected */
         write_game(f, 0, 4, 5, 5);
         expect_bad(f, 0);
+        /* who comes next is not taken for a duplicate */
+        assert_int_equal(window_new_incarnation(f->window, &incarnation), 0);
+        intake_expect(f->intake, 1, incarnation);
+        write_game(f, 1, incarnation, 0, 5);
+        drain(f);
+        assert_int_equal(n_in_window(f), 20);
+}
+
+/* A power cut took the window's header back, or azpard was killed while it inherited. */
+static void test_samples_ahead_of_the_header(void **state) {
+        struct fixture *f = *state;
+
+        intake_expect(f->intake, 2, 9);
+        write_game(f, 2, 9, 0, 5);
+        drain(f);
+        assert_int_equal(window_next_incarnation(f->window), 1);
+        intake_free(f->intake);
+        window_free(f->window);
+        open_window(f);
+        assert_int_equal(window_next_incarnation(f->window), 10);
 }
 
 /*
@@ -412,7 +444,7 @@ static void test_killed_at_any_moment(void **state) {
                 open_window(f);
                 assert_int_equal(window_new_incarnation(f->window, &next), 0);
                 assert_true(next > incarnation);
-                (void) intake_inherit(f->intake, f->segment, next);
+                (void) inherit(f);
                 assert_int_equal(intake_counts(f->intake).bad_records, 0);
                 assert_int_equal(window_n_damaged(f->window), 0);
 
@@ -445,7 +477,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_framing_that_lies, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_dead_worker_leaves_records, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_duplicates_after_a_crash, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(test_inherit_knows_all_incarnations, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_inherit_into_a_new_window, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_samples_ahead_of_the_header, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_killed_at_any_moment, set_up, tear_down),
         };
 

@@ -275,6 +275,27 @@ static void test_incarnations_are_never_used_twice(void **state) {
         assert_int_equal(last, 50);
 }
 
+static void test_incarnations_are_raised(void **state) {
+        const struct place *p = *state;
+        uint64_t n;
+
+        {
+                cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+
+                assert_int_equal(window_raise_incarnation(w, 0), 0);
+                assert_int_equal(window_next_incarnation(w), 1);
+                assert_int_equal(window_raise_incarnation(w, 41), 0);
+                assert_int_equal(window_raise_incarnation(w, 7), 0); /* never back */
+                assert_int_equal(window_raise_incarnation(w, UINT64_MAX), -ERANGE);
+        }
+        cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+
+        assert_int_equal(window_next_incarnation(w), 42);
+        assert_int_equal(window_new_incarnation(w, &n), 0);
+        assert_int_equal(n, 42);
+        assert_int_equal(window_next_incarnation(w), 43);
+}
+
 static void test_newest(void **state) {
         const struct place *p = *state;
         cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
@@ -745,6 +766,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_longest_game_in_smallest_window, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_every_game, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_resize_keeps_the_newest, setup_on_disk, teardown),
+                cmocka_unit_test_setup_teardown(test_incarnations_are_raised, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_incarnations_are_never_used_twice, setup_on_disk,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_newest, setup, teardown),
