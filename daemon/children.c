@@ -441,6 +441,16 @@ void children_unpark(struct children *s) {
         }
 }
 
+/*
+ * Have sd-event look at the child again.  It watches a pidfd for one event and then asks what became of the
+ * process; of a dead one that somebody traces (a debugger, strace, a leak checker) it gets no answer, and
+ * would never ask again.
+ */
+static void child_look_again(struct child *c) {
+        (void) sd_event_source_set_enabled(c->source, SD_EVENT_OFF);
+        (void) sd_event_source_set_enabled(c->source, SD_EVENT_ONESHOT);
+}
+
 void children_watch(struct children *s, uint64_t now_ns) {
         uint64_t since = s->watched_ns ? now_ns - s->watched_ns : 0;
         /* If we ourselves stood still (stopped, starved), the silence is not the children's. */
@@ -454,6 +464,7 @@ void children_watch(struct children *s, uint64_t now_ns) {
 
                 if (c->phase != CHILD_RUNNING)
                         continue;
+                child_look_again(c);
                 beat = s->ops.heartbeat(s->userdata, c);
                 if (beat != c->beat) {
                         c->beat = beat;

@@ -5,12 +5,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <cmocka.h>
 #include "daemon/children.h"
@@ -209,6 +212,76 @@ static void test_killed_is_restarted(void **state) {
         /* the other one did not notice */
         assert_int_equal(children_get(f.children, 0)->n_restarts, 0);
         assert_int_equal(children_n_workers_running(f.children), 2);
+        close_all(&f);
+}
+
+/* Trace @pid, say so, and let go only when told: what a debugger, strace or a leak checker does. */
+static pid_t start_tracer(pid_t pid, int *ret_control) {
+        int pair[2];
+        pid_t tracer;
+        char byte;
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        tracer = fork();
+        assert_true(tracer >= 0);
+        if (tracer == 0) {
+                (void) close(pair[0]);
+                byte = ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0;
+                if (write(pair[1], &byte, 1) == 1)
+                        (void) !read(pair[1], &byte, 1);
+                _exit(0);
+        }
+        (void) close(pair[1]);
+        assert_int_equal(read(pair[0], &byte, 1), 1);
+        *ret_control = pair[0];
+        if (byte)
+                return tracer;
+        (void) close(pair[0]);
+        (void) waitpid(tracer, NULL, 0);
+        return -1;
+}
+
+static char process_state(pid_t pid) {
+        char path[64], state = '?';
+        FILE *f;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+        f = fopen(path, "r");
+        if (!f)
+                return state;
+        (void) !fscanf(f, "%*d (%*[^)]) %c", &state);
+        (void) fclose(f);
+        return state;
+}
+
+/*
+ * A dead child that somebody traces is announced, but cannot be reaped before the tracer lets go; it must not
+ * be forgotten then.
+ */
+static void test_killed_under_a_tracer(void **state) {
+        struct fixture f;
+        pid_t pid, tracer;
+        int control;
+
+        (void) state;
+        open_with(&f, 5, -1, "wait");
+        children_set_workers(f.children, 1);
+        pid = children_get(f.children, 0)->pid;
+        tracer = start_tracer(pid, &control);
+        if (tracer < 0) {
+                close_all(&f);
+                skip(); /* not allowed to trace here */
+        }
+        children_kill(f.children, 0);
+        while (process_state(pid) != 'Z')
+                (void) sched_yield();
+        while (sd_event_run(f.event, 0) > 0)
+                ;
+        assert_int_equal(f.n_ended, 0); /* the tracer holds it: else this tests nothing */
+        (void) close(control);
+        assert_int_equal(waitpid(tracer, NULL, 0), tracer);
+        children_watch(f.children, clock_now_ns());
+        RUN_UNTIL(&f, f.n_ended == 1);
         close_all(&f);
 }
 
@@ -433,6 +506,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_missing_program),
                 cmocka_unit_test(test_arguments_and_descriptors),
                 cmocka_unit_test(test_killed_is_restarted),
+                cmocka_unit_test(test_killed_under_a_tracer),
                 cmocka_unit_test(test_start_that_fails),
                 cmocka_unit_test(test_silent_is_killed),
                 cmocka_unit_test(test_own_pause_is_excused),
