@@ -178,7 +178,7 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network &network, 
         return std::make_unique<Optimizer>(groups, options);
 }
 
-/* The learning rates here are placeholders: torch_step() sets the real one. */
+/* The learning rates given here are never used: torch_step() sets the step's own. */
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const Network &network, const torch_params &p) {
         if (p.optimizer == TORCH_OPTIMIZER_SGD)
                 return make_optimizer<torch::optim::SGD>(

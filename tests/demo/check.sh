@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # check.sh BUILD: the demo for one minute, as a test: with a search of 100 simulations, the network must beat the plain
-# search in at least 10 % more of 100 games after training than before.  The gain is 30 % to 40 %, also on a machine
-# that is busy otherwise, and its standard deviation 7 %.
+# search in at least 10 % more of 100 games after training than before.  Before, random weights win 13 % to 51 %,
+# depending on the draw; after, 74 % and 83 % were seen.  The standard deviation of the difference is 7 % at most.
 set -euo pipefail
 build=$1
 dir=$(mktemp -d)
