@@ -284,7 +284,7 @@ static void test_broken_lane(void **state) {
         assert_int_equal(n_in_window(f), 10); /* the other lane is unharmed */
         drain(f);                             /* and no turn hangs at the broken one */
 
-        intake_finish_slot(f->intake, f->segment, 0); /* its worker is dead */
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), 0); /* its worker is dead */
         assert_false(intake_is_broken(f->intake, 0));
         assert_int_equal(intake_n_broken(f->intake), 0);
         assert_int_equal(intake_counts(f->intake).lanes_reset, 1);
@@ -303,7 +303,7 @@ static void test_framing_that_lies(void **state) {
         (void) memset(f->segment->lanes[0].data, 0xff, 4); /* the length */
         drain(f);
         assert_true(intake_is_broken(f->intake, 0));
-        intake_finish_slot(f->intake, f->segment, 0);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), 0);
         assert_int_equal(n_in_window(f), 0);
 }
 
@@ -312,7 +312,7 @@ static void test_dead_worker_leaves_records(void **state) {
 
         write_game(f, 1, 2, 0, 5);
         write_game(f, 1, 2, 5, 5);
-        intake_finish_slot(f->intake, f->segment, 1);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 1), 0);
         assert_int_equal(n_in_window(f), 10);
         assert_int_equal(lane_used(&f->segment->lanes[1]), 0);
         assert_int_equal(intake_counts(f->intake).lanes_reset, 0);
