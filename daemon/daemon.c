@@ -33,6 +33,7 @@
 #include <time.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
@@ -308,7 +309,9 @@ static void child_ended(void *userdata, struct child *c) {
         if (c->number != CHILDREN_TRAINER) {
                 /* What cannot be taken in now stays in front of what its successor writes. */
                 intake_hold(d->intake, window_sync_error(d->sync));
+                PAUSE_POINT(FINISH_SLOT_BEFORE);
                 (void) !intake_finish_slot(d->intake, d->segment, c->number);
+                PAUSE_POINT(FINISH_SLOT_AFTER);
                 rates_finish_slot(d->rates, d->segment, c->number);
                 /* At once, since what was taken up must not be there at the next tick: the counters start at
                  * 0 for the next process.  The lane goes on where it is. */
@@ -538,6 +541,7 @@ int daemon_run(struct daemon *d, struct error *e) {
         int r;
 
         atomic_store_explicit(&d->segment->header->n_desired, d->n_desired, memory_order_release);
+        PAUSE_POINT(START_BEFORE_CHILDREN);
         rates_tick(d->rates, d->segment, clock_now_ns());
         children_start_trainer(d->children);
         children_set_workers(d->children, d->n_desired);
@@ -553,6 +557,7 @@ int daemon_run(struct daemon *d, struct error *e) {
 static int finish_lanes(struct daemon *d, struct error *e) {
         int r;
 
+        PAUSE_POINT(FINISH_BEFORE_DRAIN);
         r = window_sync(d->window);
         if (r < 0)
                 return error_errno(e, r, "could not sync the replay window at the end");
@@ -562,6 +567,7 @@ static int finish_lanes(struct daemon *d, struct error *e) {
                 if (r < 0)
                         return error_errno(e, r, "could not write the replay window at the end");
         }
+        PAUSE_POINT(FINISH_BEFORE_SYNC);
         r = window_sync(d->window);
         return r < 0 ? error_errno(e, r, "could not sync the replay window at the end") : 0;
 }
@@ -590,7 +596,9 @@ int daemon_finish(struct daemon *d, struct error *e) {
         if (result < 0)
                 keep_segment(d);
         else {
+                PAUSE_POINT(FINISH_BEFORE_UNLINK);
                 r = segment_unlink(d->instance);
+                PAUSE_POINT(FINISH_UNLINKED);
                 if (r < 0)
                         result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
         }

@@ -21,6 +21,7 @@
 #include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/sample.h"
 
 /* How far the incarnations in an inherited lane may be ahead of the window: further than processes can be
@@ -239,11 +240,14 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
         r = lane_read(&seg->lanes[slot], i->record, i->record_size, &n_bytes, &next);
         switch (r) {
         case 0:
+                PAUSE_POINT(TAKE_READ);
                 r = take_record(i, slot, n_bytes);
                 if (r < 0)
                         return r;
                 i->n_taken++;
+                PAUSE_POINT(TAKE_BEFORE_RELEASE);
                 lane_release(&seg->lanes[slot], next);
+                PAUSE_POINT(TAKE_RELEASED);
                 return 0;
         case LANE_E_BAD_DATA:
                 i->n_taken++;

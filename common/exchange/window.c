@@ -53,6 +53,7 @@
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
 #include "common/base/guard.h"
+#include "common/base/pause_point.h"
 
 #define SLOT_HEADER_BYTES 16
 #define SLOT_WORD         sizeof(uint64_t)
@@ -165,6 +166,7 @@ static void slot_store(struct window *w) {
         atomic_store_explicit(&to[0], NOT_A_NUMBER, memory_order_relaxed);
         for (size_t i = 1; i < n_words(w->image.length); i++)
                 atomic_store_explicit(&to[i], from[i], memory_order_release);
+        PAUSE_POINT(SLOT_MIDDLE);
         atomic_store_explicit(&to[0], from[0], memory_order_release);
 }
 
@@ -687,7 +689,9 @@ static int append_items(void *context) {
                 memcpy(image->sample, a->items[i].bytes, length);
                 memset(image->sample + length, 0, n_words(length) * SLOT_WORD - SLOT_HEADER_BYTES - length);
                 (void) store_image(w);
+                PAUSE_POINT(APPEND_BETWEEN);
         }
+        PAUSE_POINT(APPEND_BEFORE_TAIL);
         return store_tail(w);
 }
 
@@ -830,6 +834,7 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
         r = set_next_incarnation(w, incarnation + 1);
         if (r < 0)
                 return r;
+        PAUSE_POINT(INCARNATION_WRITTEN);
         *ret = incarnation;
         return 0;
 }
