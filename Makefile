@@ -61,9 +61,9 @@ torch_libs   = $(if $(TORCH),-L$(TORCH)/lib -Wl$(,)-rpath$(,)$(TORCH)/lib) -Wl,-
 	$(if $(wildcard $(TORCH)/lib/libtorch_cuda.so),-ltorch_cuda) -Wl,--as-needed -lc10
 , := ,
 
-libs_common := -lmsgpackc -lcjson -linih -lisal -lm
+libs_common := -lmsgpackc -lcjson -linih -lisal -luring -lm
 libs_worker := -ldnnl -lgomp
-libs_daemon := -lsystemd -luring
+libs_daemon := -lsystemd
 
 # What is linked into what.
 lib_sources = $(filter-out %/main.c,$(wildcard $(1)))
