@@ -43,7 +43,8 @@ packages_check := libcmocka-dev mandoc nlohmann-json3-dev
 
 # Ours: needed for a correct build whatever the caller sets.
 az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
-az_cppflags := -D_GNU_SOURCE -I. -DAZPAR_LIBEXECDIR='"$(LIBEXECDIR)"'
+az_cppflags := -D_GNU_SOURCE -I. -DAZPAR_LIBEXECDIR='"$(LIBEXECDIR)"' \
+	$(if $(filter pause,$(VARIANT)),-DAZPAR_PAUSE_POINTS)
 az_cflags    = -std=gnu17 -fvisibility=hidden $(az_warn) -Wstrict-prototypes -Wmissing-prototypes \
 	$(if $(findstring gcc,$(CC)),-Werror=jump-misses-init) $(az_werror)
 az_cxxflags  = -std=$(CXXSTD) -fvisibility=hidden $(az_warn) $(az_werror)

@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <sysexits.h>
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 
 /* Where a child finds its descriptors; contiguous, so that the rest is closed with one call. */
 enum { FD_CONFIG = 3, FD_SEGMENT, FD_STATE, FD_WAKE, FD_CHILDREN_LOCK, FD_WINDOW, FD_END };
@@ -184,6 +185,7 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         child_set_environment(c);
         r = child_set_fds(s, c);
         if (r == 0) {
+                PAUSE_POINT(CHILD_BEFORE_EXEC);
                 child_exec(s, c);
                 r = -errno;
         }
@@ -318,6 +320,7 @@ static int child_fork(struct child *c, struct error *e) {
                 return error_errno(e, -errno, "fork");
         if (pid == 0)
                 child_main(s, c, parent);
+        PAUSE_POINT(CHILD_FORKED);
         r = child_adopt(c, pid);
         if (r < 0) {
                 (void) kill(pid, SIGKILL);

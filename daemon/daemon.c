@@ -29,6 +29,7 @@
 #include <time.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
@@ -297,7 +298,9 @@ static void child_ended(void *userdata, struct child *c) {
         struct segment_worker *w;
 
         if (c->number != CHILDREN_TRAINER) {
+                PAUSE_POINT(FINISH_SLOT_BEFORE);
                 intake_finish_slot(d->intake, d->segment, c->number);
+                PAUSE_POINT(FINISH_SLOT_AFTER);
                 rates_finish_slot(d->rates, d->segment, c->number);
                 /* At once, since what was taken up must not be there at the next tick: the counters start at
                  * 0 for the next process.  The lane goes on where it is. */
@@ -527,6 +530,7 @@ int daemon_run(struct daemon *d, struct error *e) {
         int r;
 
         atomic_store_explicit(&d->segment->header->n_desired, d->n_desired, memory_order_release);
+        PAUSE_POINT(START_BEFORE_CHILDREN);
         rates_tick(d->rates, d->segment, clock_now_ns());
         children_start_trainer(d->children);
         children_set_workers(d->children, d->n_desired);
@@ -538,11 +542,14 @@ int daemon_run(struct daemon *d, struct error *e) {
 int daemon_finish(struct daemon *d, struct error *e) {
         int r, result = 0;
 
+        PAUSE_POINT(FINISH_BEFORE_DRAIN);
         for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
                 intake_finish_slot(d->intake, d->segment, slot);
         d->control = (control_free(d->control), NULL);
         d->sync = (window_sync_free(d->sync), NULL);
+        PAUSE_POINT(FINISH_BEFORE_SYNC);
         r = window_sync(d->window);
+        PAUSE_POINT(FINISH_BEFORE_UNLINK);
         if (r < 0)
                 result = error_errno(e, r, "could not sync the replay window at the end");
         /* Its samples are in the window's file even if that is not durable yet, so the segment is not needed.
@@ -550,6 +557,7 @@ int daemon_finish(struct daemon *d, struct error *e) {
         r = segment_unlink(d->instance);
         if (r < 0 && result == 0)
                 result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
+        PAUSE_POINT(FINISH_UNLINKED);
         log_notice("stopped: %ju samples in the window, checkpoint at step %ju",
                    (uintmax_t) (window_tail(d->window) - window_first(d->window)),
                    (uintmax_t) atomic_load_explicit(&d->segment->trainer->checkpoint_step,

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/sample.h"
 
 /* How far the incarnations in an inherited lane may be ahead of the window: further than processes can be
@@ -199,8 +200,11 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
         i->n_taken += r == 0 || r == LANE_E_BAD_DATA;
         switch (r) {
         case 0:
+                PAUSE_POINT(TAKE_READ);
                 take_record(i, slot, n_bytes);
+                PAUSE_POINT(TAKE_BEFORE_RELEASE);
                 lane_release(&seg->lanes[slot], next);
+                PAUSE_POINT(TAKE_RELEASED);
                 return 0;
         case LANE_E_BAD_DATA:
                 count_bad(i, slot, "checksum is wrong");

@@ -32,6 +32,7 @@
 #include <sysexits.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/base/version.h"
 #include "common/exchange/sample.h"
 #include "common/model/checkpoint.h"
@@ -92,6 +93,7 @@ static int open_files(struct daemon *d, struct checkpoint *ret, struct error *e)
         r = open_window(d, e);
         if (r < 0)
                 return r;
+        PAUSE_POINT(START_WINDOW_OPEN);
         r = publication_init(&d->publication, d->state.fd, &d->network, e);
         if (r < 0)
                 return r;
@@ -120,13 +122,16 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                                          "azpard with that "
                                          "game once more, or remove the file to give them up",
                                          d->instance, s->header->rules, d->game->rules);
+                PAUSE_POINT(START_BEFORE_INHERIT);
                 r = intake_inherit(d->intake, s, &n_samples);
                 if (r < 0)
                         return error_errno(e, r, "could not write the replay window");
                 log_notice("the last azpard was killed: took over %ju samples from the lanes it left",
                            (uintmax_t) n_samples);
         }
+        PAUSE_POINT(START_BEFORE_UNLINK);
         r = segment_unlink(d->instance);
+        PAUSE_POINT(START_UNLINKED);
         return r < 0 ? error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance) : 0;
 }
 

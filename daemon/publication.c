@@ -7,6 +7,7 @@
 #include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 
 static int check_file(const struct publication *p, struct model_info *ret, struct error *e) {
         struct model_info info;
@@ -47,10 +48,12 @@ void publication_announce(struct publication *p, struct segment *s) {
 
         if (p->info.generation == 0)
                 return;
+        PAUSE_POINT(ANNOUNCE_BEFORE);
         p->announced_ns = clock_now_ns();
         p->age_ns = now_us > p->info.unix_us ? (now_us - p->info.unix_us) * 1000 : 0;
         /* Relaxed: the store of the generation publishes this one. */
         atomic_store_explicit(&s->header->generation_ns, p->announced_ns, memory_order_relaxed);
+        PAUSE_POINT(ANNOUNCE_MIDDLE);
         /* Release: pairs with the workers' acquire, so that they measure the lag from generation_ns. */
         atomic_store_explicit(&s->header->generation, p->info.generation, memory_order_release);
 }

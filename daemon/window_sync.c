@@ -17,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 
 #define RING_ENTRIES 4
 
@@ -33,6 +34,7 @@ struct window_sync {
 };
 
 static void completed(struct window_sync *s, int result) {
+        PAUSE_POINT(SYNC_DONE);
         s->in_flight = false;
         if (result == 0) {
                 s->synced_tail = s->asked_tail;
@@ -74,6 +76,7 @@ static void begin_sync(struct window_sync *s) {
         if (sqe) {
                 io_uring_prep_fsync(sqe, window_fd(s->window), IORING_FSYNC_DATASYNC);
                 r = io_uring_submit(&s->ring);
+                PAUSE_POINT(SYNC_ASKED);
                 if (r >= 0)
                         s->in_flight = true;
                 else

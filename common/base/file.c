@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Whole files; see file.h. */
 #include "common/base/file.h"
+#include "common/base/pause_point.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -147,14 +148,18 @@ static int write_durably(int dir_fd, const char *path, const struct file_part *p
         fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd < 0)
                 return error_errno(e, -errno, "could not create '%s'", path);
+        PAUSE_POINT(FILE_CREATED);
         for (size_t i = 0; i < n_parts; i++) {
                 int r = file_write_all(fd, parts[i].bytes, parts[i].n_bytes);
 
                 if (r < 0)
                         return error_errno(e, r, "could not write '%s'", path);
+                PAUSE_POINT(FILE_MIDDLE);
         }
+        PAUSE_POINT(FILE_BEFORE_SYNC);
         if (fsync(fd) < 0)
                 return error_errno(e, -errno, "could not sync '%s'", path);
+        PAUSE_POINT(FILE_BEFORE_RENAME);
         return 0;
 }
 
@@ -172,5 +177,6 @@ int file_replace(int dir_fd, const char *path, const struct file_part *parts, si
                 (void) unlinkat(dir_fd, temporary, 0);
                 return r;
         }
+        PAUSE_POINT(FILE_RENAMED);
         return file_sync_directory(dir_fd, path, e);
 }

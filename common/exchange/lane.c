@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <string.h>
 #include "common/base/crc32c.h"
+#include "common/base/pause_point.h"
 
 /*
  * What precedes a payload, as one 64-bit word: length in the low half, checksum in the high one.  Records
@@ -43,6 +44,8 @@ static void put_bytes(struct lane *l, uint64_t position, const void *bytes, uint
         uint64_t n_first = MIN(n, l->size - at);
 
         memcpy(l->data + at, bytes, n_first);
+        if (n_first < n)
+                PAUSE_POINT(LANE_MIDDLE);
         memcpy(l->data, (const unsigned char *) bytes + n_first, n - n_first);
 }
 
@@ -70,14 +73,18 @@ int lane_write(struct lane *l, const void *payload, uint32_t n) {
         if (l->size - (tail - head) < need)
                 return LANE_E_FULL;
 
+        PAUSE_POINT(LANE_BEFORE_HEADER);
         /* relaxed: published by tail, like the payload */
         atomic_store_explicit(header_at(l, tail), n | (uint64_t) crc32c(payload, n) << 32,
                               memory_order_relaxed);
+        PAUSE_POINT(LANE_AFTER_HEADER);
         put_bytes(l, tail + LANE_HEADER_BYTES, payload, n);
         put_bytes(l, tail + LANE_HEADER_BYTES + n, zeros, need - LANE_HEADER_BYTES - n);
 
+        PAUSE_POINT(LANE_BEFORE_TAIL);
         /* release: pairs with the acquire in lane_read(); this store is the commit (P1) */
         atomic_store_explicit(&l->shared->tail, tail + need, memory_order_release);
+        PAUSE_POINT(LANE_AFTER_TAIL);
         return 0;
 }
 

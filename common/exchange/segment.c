@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include "common/base/pause_point.h"
 
 #define LANE_BYTES_MAX (UINT64_C(1) << 40)
 
@@ -213,6 +214,7 @@ static int create_named(const char *name, uint32_t n_workers, uint64_t lane_byte
         cleanup_(segment_freep) struct segment *s = NULL;
         int r;
 
+        PAUSE_POINT(SEGMENT_EMPTY);
         r = allocate_blocks(owned_fd, name, total_bytes(n_workers, lane_bytes), e);
         if (r < 0)
                 return r;
@@ -224,6 +226,7 @@ static int create_named(const char *name, uint32_t n_workers, uint64_t lane_byte
                 return r;
         /* a SIGKILL may come between any two stores: the compiler must not move the rest behind this one */
         atomic_signal_fence(memory_order_seq_cst);
+        PAUSE_POINT(SEGMENT_BEFORE_MAGIC);
         *(volatile uint64_t *) &s->header->magic = SEGMENT_MAGIC;
         *ret = TAKE_PTR(s);
         return 0;
@@ -429,10 +432,12 @@ void segment_wake_consumer(struct segment *s, int wake_fd) {
         const uint64_t one = 1;
         ssize_t n;
 
+        PAUSE_POINT(WAKE_BEFORE_LOOK);
         full_fence();
         /* relaxed: the fence orders it; what the consumer wrote before it is not read */
         if (!atomic_load_explicit(&s->header->consumer_sleeps, memory_order_relaxed))
                 return;
+        PAUSE_POINT(WAKE_BEFORE_WRITE);
         do
                 n = write(wake_fd, &one, sizeof(one));
         while (n < 0 && errno == EINTR);

@@ -41,6 +41,7 @@
 #include <sys/statvfs.h>
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
+#include "common/base/pause_point.h"
 
 #define SLOT_HEADER_BYTES 16
 #define SLOT_WORD         sizeof(uint64_t)
@@ -141,6 +142,7 @@ static void slot_store(struct window *w) {
         atomic_store_explicit(&to[0], NOT_A_NUMBER, memory_order_relaxed);
         for (size_t i = 1; i < n_words(w->image.length); i++)
                 atomic_store_explicit(&to[i], from[i], memory_order_release);
+        PAUSE_POINT(SLOT_MIDDLE);
         atomic_store_explicit(&to[0], from[0], memory_order_release);
 }
 
@@ -522,7 +524,9 @@ void window_append(struct window *w, const struct window_item *items, size_t n) 
                 memcpy(image->sample, items[i].bytes, length);
                 memset(image->sample + length, 0, n_words(length) * SLOT_WORD - SLOT_HEADER_BYTES - length);
                 append_image(w);
+                PAUSE_POINT(APPEND_BETWEEN);
         }
+        PAUSE_POINT(APPEND_BEFORE_TAIL);
         /* release: pairs with the acquire in window_tail(); the whole game appears with this store */
         atomic_store_explicit(&w->header->tail, w->tail, memory_order_release);
 }
@@ -578,6 +582,7 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
         r = set_next_incarnation(w, incarnation + 1);
         if (r < 0)
                 return r;
+        PAUSE_POINT(INCARNATION_WRITTEN);
         *ret = incarnation;
         return 0;
 }

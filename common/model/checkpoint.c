@@ -38,6 +38,7 @@
 #include "common/base/config.h"
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
+#include "common/base/pause_point.h"
 #include "common/model/json.h"
 
 #define FOLDER          "checkpoints"
@@ -251,9 +252,11 @@ static int remove_directory(int folder_fd, const char *name, struct error *e) {
                 (void) close(fd);
                 return error_errno(e, r, "could not list '%s/%s'", FOLDER, name);
         }
-        while ((r = next_entry(d, &entry)) > 0)
+        while ((r = next_entry(d, &entry)) > 0) {
                 if (unlinkat(fd, entry, 0) < 0)
                         return error_errno(e, -errno, "could not remove '%s/%s/%s'", FOLDER, name, entry);
+                PAUSE_POINT(PRUNE_MIDDLE);
+        }
         if (r < 0)
                 return error_errno(e, r, "could not list '%s/%s'", FOLDER, name);
         if (unlinkat(folder_fd, name, AT_REMOVEDIR) < 0)
@@ -262,6 +265,7 @@ static int remove_directory(int folder_fd, const char *name, struct error *e) {
 }
 
 static int sync_folder(int folder_fd, struct error *e) {
+        PAUSE_POINT(CHECKPOINT_RENAMED);
         return fsync(folder_fd) < 0 ? error_errno(e, -errno, "could not sync '%s'", FOLDER) : 0;
 }
 
@@ -374,11 +378,13 @@ int checkpoint_write(int state_fd, const struct checkpoint *c, const float *cons
         r = make_temporary(folder_fd, name, temporary, e);
         if (r < 0)
                 return r;
+        PAUSE_POINT(CHECKPOINT_MADE);
         r = write_directory(folder_fd, temporary, c, tensors, optimizer, n_optimizer_bytes, e);
         if (r < 0) {
                 (void) remove_directory(folder_fd, temporary, NULL);
                 return r;
         }
+        PAUSE_POINT(CHECKPOINT_BEFORE_RENAME);
         return put_in_place(folder_fd, temporary, name, e);
 }
 
@@ -704,8 +710,10 @@ static int remove_checkpoint(int folder_fd, uint64_t step, struct error *e) {
         (void) snprintf(name, sizeof(name), "%010" PRIu64, step);
         for (int i = 0; i < N_TEMPORARY; i++) {
                 temporary_name(name, i, temporary);
-                if (renameat(folder_fd, name, folder_fd, temporary) == 0)
+                if (renameat(folder_fd, name, folder_fd, temporary) == 0) {
+                        PAUSE_POINT(PRUNE_RENAMED);
                         return remove_directory(folder_fd, temporary, e);
+                }
                 if (errno != ENOTEMPTY && errno != EEXIST) /* a leftover that resists has that name */
                         break;
         }

@@ -16,6 +16,7 @@
 #include <string.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "daemon/trainer/limiter.h"
 
 #define NAP_NS   (10 * NS_PER_MS)
@@ -147,10 +148,12 @@ static int publish(struct loop *l, struct error *e) {
         r = learner_publish(l->learner, e);
         if (r < 0)
                 return r;
+        PAUSE_POINT(PUBLISH_BEFORE_TELL);
         put(&l->page->publish_ns, clock_now_ns() - begin);
         put(&l->page->published_step, s->step);
         /* release: pairs with azpard's acquire, which then opens the file */
         atomic_store_explicit(&l->page->published_generation, s->generation, memory_order_release);
+        PAUSE_POINT(PUBLISH_BEFORE_WAKE);
         wake(l);
         return 0;
 }
@@ -178,6 +181,7 @@ static int save(struct loop *l, struct error *e) {
         r = learner_save(l->learner, l->limiter.tail, limiter_allowed(&l->limiter), e);
         if (r < 0)
                 return r;
+        PAUSE_POINT(CHECKPOINT_BEFORE_TELL);
         prune(l);
         put(&l->page->checkpoint_step, learner_state(l->learner)->step);
         /* release: pairs with azpard's acquire, which then reads checkpoint_step */
