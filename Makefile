@@ -142,6 +142,27 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
+# The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
+kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
+kill_tests   := kill-test power-cut
+$(addprefix $(B)/tests/kill/,$(kill_tests)): $(B)/tests/kill/%: $(B)/tests/kill/%.o $(B)/tests/kill/audit.o \
+		$(B)/tests/kill/fleet.o $(B)/tests/kill/numbered.o $(B)/libctl.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/busy-trainer: $(B)/tests/kill/busy-trainer.o $(B)/tests/kill/numbered.o $(B)/libtrainer.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) -pthread $(LDLIBS)
+$(B)/tests/kill/numbered-worker: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/numbered-worker-%: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/tests/kill/lane-%.o \
+		$(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
+.PHONY: kill-programs
+kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,cc   $<)
