@@ -14,6 +14,10 @@
  * however many games end, and nobody pays for wake-ups (with 1,200 games of
  * tictactoe a second that was 1,070 wake-ups and 44 ms of CPU time a second).
  *
+ * Disk trouble: while the window cannot be written or synced, records stay in the lanes, and both are tried
+ * again every second.  The lanes are what workers wait at, and the segment is what the next azpard
+ * takes up if this one is stopped before the disk works again.
+ *
  * Stopping: header.stop and SIGTERM to all children; workers leave at once,
  * the trainer saves first.  Lanes are drained meanwhile, so nobody is stuck at a
  * full one.  The loop ends with the last child.
@@ -35,6 +39,7 @@
 #define TURN_NS         (2 * NS_PER_MS)
 #define DRAIN_PRIORITY  CONTROL_PRIORITY /* after everything else that waits */
 #define AGAIN_US        20000
+#define RETRY_US        1000000 /* after the window took nothing */
 #define TICK_US         1000000
 #define NOTIFY_TICKS    5
 #define WORKER_GRACE_US 5000000 /* for a batch to end; what a worker had committed is safe anyway */
@@ -187,15 +192,19 @@ static int drain_in(struct daemon *d, uint64_t delay_us) {
 static int on_drain(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         uint64_t before = d->n_taken;
-        int r = intake_turn(d->intake, d->segment, TURN_NS);
+        int r;
 
         (void) source;
         (void) usec;
+        intake_hold(d->intake, window_sync_error(d->sync));
+        r = intake_turn(d->intake, d->segment, TURN_NS);
         d->n_taken = intake_n_taken(d->intake);
         if (intake_n_broken(d->intake) > 0)
                 kill_broken(d);
         if (r == INTAKE_E_MORE)
                 return drain_in(d, 0);
+        if (r == INTAKE_E_FAILED)
+                return drain_in(d, RETRY_US);
         /* A broken lane never looks empty: until its worker is dead, look now and then, not all the time. */
         return d->n_taken != before || intake_n_broken(d->intake) > 0 ? drain_in(d, AGAIN_US) : 0;
 }
@@ -298,8 +307,10 @@ static void child_ended(void *userdata, struct child *c) {
         struct segment_worker *w;
 
         if (c->number != CHILDREN_TRAINER) {
+                /* What cannot be taken in now stays in front of what its successor writes. */
+                intake_hold(d->intake, window_sync_error(d->sync));
                 PAUSE_POINT(FINISH_SLOT_BEFORE);
-                intake_finish_slot(d->intake, d->segment, c->number);
+                (void) !intake_finish_slot(d->intake, d->segment, c->number);
                 PAUSE_POINT(FINISH_SLOT_AFTER);
                 rates_finish_slot(d->rates, d->segment, c->number);
                 /* At once, since what was taken up must not be there at the next tick: the counters start at
@@ -539,25 +550,58 @@ int daemon_run(struct daemon *d, struct error *e) {
         return r < 0 ? error_errno(e, r, "event loop") : 0;
 }
 
-int daemon_finish(struct daemon *d, struct error *e) {
-        int r, result = 0;
+/*
+ * Take in what is left in the lanes. First all else is made durable: what the disk does not take now is
+ * better kept in the segment. Return: 0 or a negative errno with a text.
+ */
+static int finish_lanes(struct daemon *d, struct error *e) {
+        int r;
 
         PAUSE_POINT(FINISH_BEFORE_DRAIN);
-        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
-                intake_finish_slot(d->intake, d->segment, slot);
-        d->control = (control_free(d->control), NULL);
-        d->sync = (window_sync_free(d->sync), NULL);
+        r = window_sync(d->window);
+        if (r < 0)
+                return error_errno(e, r, "could not sync the replay window at the end");
+        intake_hold(d->intake, 0);
+        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++) {
+                r = intake_finish_slot(d->intake, d->segment, slot);
+                if (r < 0)
+                        return error_errno(e, r, "could not write the replay window at the end");
+        }
         PAUSE_POINT(FINISH_BEFORE_SYNC);
         r = window_sync(d->window);
-        PAUSE_POINT(FINISH_BEFORE_UNLINK);
-        if (r < 0)
-                result = error_errno(e, r, "could not sync the replay window at the end");
-        /* Its samples are in the window's file even if that is not durable yet, so the segment is not needed.
-         */
-        r = segment_unlink(d->instance);
-        if (r < 0 && result == 0)
-                result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
-        PAUSE_POINT(FINISH_UNLINKED);
+        return r < 0 ? error_errno(e, r, "could not sync the replay window at the end") : 0;
+}
+
+/* The window does not have all that was committed: the next azpard gets another try. */
+static void keep_segment(const struct daemon *d) {
+        uint64_t n_bytes = 0, n_samples = window_tail(d->window) - window_durable(d->window);
+
+        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
+                n_bytes += lane_used(&d->segment->lanes[slot]);
+        log_warning("%ju bytes of samples stay in /dev/shm/azpar.%s: the next start takes them in",
+                    (uintmax_t) n_bytes, d->instance);
+        if (n_samples > 0)
+                log_warning("the newest %ju samples of the replay window may not be on the disk: they are "
+                            "lost if "
+                            "it is unmounted or the machine is switched off now",
+                            (uintmax_t) n_samples);
+}
+
+int daemon_finish(struct daemon *d, struct error *e) {
+        int r, result;
+
+        d->control = (control_free(d->control), NULL);
+        d->sync = (window_sync_free(d->sync), NULL);
+        result = finish_lanes(d, e);
+        if (result < 0)
+                keep_segment(d);
+        else {
+                PAUSE_POINT(FINISH_BEFORE_UNLINK);
+                r = segment_unlink(d->instance);
+                PAUSE_POINT(FINISH_UNLINKED);
+                if (r < 0)
+                        result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
+        }
         log_notice("stopped: %ju samples in the window, checkpoint at step %ju",
                    (uintmax_t) (window_tail(d->window) - window_first(d->window)),
                    (uintmax_t) atomic_load_explicit(&d->segment->trainer->checkpoint_step,

@@ -82,7 +82,9 @@ must_check_ int daemon_open(struct daemon *d, const char *socket_path, struct er
 /* Start the children and serve until asked to stop. Return: 0 or a negative errno with a text. */
 must_check_ int daemon_run(struct daemon *d, struct error *e);
 
-/* With all children gone: drain the lanes, make the window durable, remove the segment's name and the socket.
+/*
+ * With all children gone: drain the lanes, make the window durable, remove the segment's name and the socket.
+ * Where the disk does not let us, the segment stays for the next azpard.
  */
 must_check_ int daemon_finish(struct daemon *d, struct error *e);
 

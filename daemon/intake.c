@@ -8,6 +8,11 @@
  *
  * A turn ends after its budget, since the same thread serves the control
  * socket and the timers; the caller comes back for the rest.
+ *
+ * A record is only released when it is in the window or known to be bad.  If the window takes nothing
+ * (disk trouble), everything stays in the lanes, and full lanes make the workers wait; that is all the
+ * memory it needs.  A worker that dies meanwhile leaves its records to the lane, behind which its successor
+ * goes on: so a lane can hold records of several incarnations, the older ones first.
  */
 #include "daemon/intake.h"
 
@@ -27,8 +32,11 @@
 
 struct intake_slot {
         struct intake_counts counts;
-        struct sample_id newest;  /* in the window; incarnation 0: none */
-        uint64_t lowest, highest; /* incarnations that are accepted */
+        struct sample_id newest; /* in the window; incarnation 0: none */
+        /* Incarnations that are accepted: that of the oldest record that the lane may hold, and of its
+         * worker. */
+        uint64_t lowest, highest;
+        bool unfinished; /* a dead worker's records may still lie there */
         bool broken;
         uint64_t logged_ns, n_unlogged;
 };
@@ -40,6 +48,8 @@ struct intake {
         uint32_t record_size;
         uint32_t next_slot; /* whose turn it is */
         unsigned n_broken;
+        int error; /* of the last append; 0: it worked */
+        int held;
         uint64_t n_taken;
         struct sample sample;
         struct window_item items[GAME_MAX_PLIES];
@@ -71,7 +81,9 @@ int intake_new(const struct game *g, struct window *w, struct intake **ret) {
         i->record = malloc(i->record_size);
         if (!i->record)
                 return -ENOMEM;
-        window_newest(w, newest, N_ELEMENTS(newest));
+        r = window_newest(w, newest, N_ELEMENTS(newest));
+        if (r < 0)
+                return r;
         for (size_t k = 0; k < N_ELEMENTS(newest); k++)
                 i->slots[k].newest = newest[k];
         r = raise_incarnation(i);
@@ -89,8 +101,12 @@ void intake_free(struct intake *i) {
 }
 
 void intake_expect(struct intake *i, uint32_t slot, uint64_t incarnation) {
+        struct intake_slot *s = &i->slots[slot];
+
         assert(slot < SEGMENT_MAX_WORKERS);
-        i->slots[slot].lowest = i->slots[slot].highest = incarnation;
+        if (!s->unfinished)
+                s->lowest = incarnation;
+        s->highest = incarnation;
 }
 
 static bool is_newer(const struct sample_id *a, const struct sample_id *b) {
@@ -167,27 +183,50 @@ static void count_bad(struct intake *i, uint32_t slot, const char *why) {
         s->n_unlogged = 0;
 }
 
-static void take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
+/* Append what check_record() listed. Return: 0 or a negative errno; what changed is said once. */
+static int append(struct intake *i, size_t n_items) {
+        int r = window_append(i->window, i->items, n_items);
+
+        if (r < 0 && r != i->error)
+                log_error("could not write the replay window: %s; samples wait in the lanes, and it is tried "
+                          "again every second",
+                          strerror(-r));
+        else if (r == 0 && i->error)
+                log_notice("replay window: writing works again");
+        i->error = r;
+        return r;
+}
+
+/* Return: 0: done with it, taken in or counted as bad; a negative errno: it must stay in the lane. */
+static int take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
         struct intake_slot *s = &i->slots[slot];
         struct error e = ERROR_INIT;
         struct sample_id last = { 0 };
         uint32_t n_samples = 0;
         size_t n_items = 0;
+        int r;
 
         if (check_record(i, slot, n_bytes, &n_items, &n_samples, &last, &e) < 0) {
                 count_bad(i, slot, e.text);
-                return;
+                return 0;
         }
+        r = n_items ? append(i, n_items) : 0;
+        if (r < 0)
+                return r;
+        s->lowest = last.incarnation; /* older ones cannot follow */
         s->counts.duplicates += n_samples - n_items;
         if (n_items == 0)
-                return;
-        window_append(i->window, i->items, n_items);
+                return 0;
         s->newest = last;
         s->counts.records++;
         s->counts.samples += n_items;
+        return 0;
 }
 
-/* One record of one lane. Return: 0, LANE_E_EMPTY; LANE_E_BROKEN: nothing more can be read here. */
+/*
+ * One record of one lane. Return: 0, LANE_E_EMPTY; LANE_E_BROKEN: nothing more can be read here; a negative
+ * errno: the window takes nothing now.
+ */
 static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
         struct intake_slot *s = &i->slots[slot];
         uint32_t n_bytes = 0;
@@ -196,17 +235,22 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
 
         if (s->broken)
                 return LANE_E_BROKEN;
+        if (i->held)
+                return lane_used(&seg->lanes[slot]) ? i->held : LANE_E_EMPTY;
         r = lane_read(&seg->lanes[slot], i->record, i->record_size, &n_bytes, &next);
-        i->n_taken += r == 0 || r == LANE_E_BAD_DATA;
         switch (r) {
         case 0:
                 PAUSE_POINT(TAKE_READ);
-                take_record(i, slot, n_bytes);
+                r = take_record(i, slot, n_bytes);
+                if (r < 0)
+                        return r;
+                i->n_taken++;
                 PAUSE_POINT(TAKE_BEFORE_RELEASE);
                 lane_release(&seg->lanes[slot], next);
                 PAUSE_POINT(TAKE_RELEASED);
                 return 0;
         case LANE_E_BAD_DATA:
+                i->n_taken++;
                 count_bad(i, slot, "checksum is wrong");
                 lane_release(&seg->lanes[slot], next);
                 return 0;
@@ -224,11 +268,15 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
 int intake_turn(struct intake *i, struct segment *s, uint64_t budget_ns) {
         uint64_t begin = clock_now_ns();
         uint32_t n_idle = 0;
+        int r;
 
         while (n_idle < s->n_workers) {
                 if (i->next_slot >= s->n_workers)
                         i->next_slot = 0;
-                if (take_one(i, s, i->next_slot++) != 0) {
+                r = take_one(i, s, i->next_slot++);
+                if (r < 0)
+                        return INTAKE_E_FAILED;
+                if (r > 0) {
                         n_idle++;
                         continue;
                 }
@@ -239,7 +287,7 @@ int intake_turn(struct intake *i, struct segment *s, uint64_t budget_ns) {
         return INTAKE_E_DONE;
 }
 
-void intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
+int intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
         struct intake_slot *s = &i->slots[slot];
         uint64_t n_bytes;
         int r;
@@ -248,27 +296,42 @@ void intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
         do
                 r = take_one(i, seg, slot);
         while (r == 0);
+        s->unfinished = r < 0;
+        if (r < 0)
+                return r;
+        s->lowest = s->highest = 0;
         if (r != LANE_E_BROKEN)
-                return;
+                return 0;
         n_bytes = lane_reset(&seg->lanes[slot]);
         s->counts.reset_bytes += n_bytes;
         s->counts.lanes_reset++;
         s->broken = false;
         i->n_broken--;
         log_warning("lane %ju: emptied, %ju bytes lost", (uintmax_t) slot, (uintmax_t) n_bytes);
+        return 0;
 }
 
 int intake_inherit(struct intake *i, struct segment *s, uint64_t *ret_n_samples) {
         uint64_t before = intake_counts(i).samples, next = window_next_incarnation(i->window);
+        int r;
 
         for (uint32_t slot = 0; slot < s->n_workers; slot++) {
                 i->slots[slot].lowest = 1;
                 i->slots[slot].highest = next + INHERIT_AHEAD;
-                intake_finish_slot(i, s, slot);
-                intake_expect(i, slot, 0);
+                r = intake_finish_slot(i, s, slot);
+                if (r < 0)
+                        return r;
         }
         *ret_n_samples = intake_counts(i).samples - before;
         return raise_incarnation(i);
+}
+
+void intake_hold(struct intake *i, int error) {
+        i->held = error;
+}
+
+int intake_error(const struct intake *i) {
+        return i->error;
 }
 
 uint64_t intake_n_taken(const struct intake *i) {

@@ -124,9 +124,16 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                                          d->instance, s->header->rules, d->game->rules);
                 PAUSE_POINT(START_BEFORE_INHERIT);
                 r = intake_inherit(d->intake, s, &n_samples);
+                if (r == 0 && n_samples > 0)
+                        r = window_sync(d->window); /* before the only other copy goes */
                 if (r < 0)
-                        return error_errno(e, r, "could not write the replay window");
-                log_notice("the last azpard was killed: took over %ju samples from the lanes it left",
+                        return error_errno(e, r,
+                                           "could not write the replay window; what was committed stays in "
+                                           "/dev/shm/azpar.%s for the next start",
+                                           d->instance);
+                log_notice("the last azpard was killed, or could not write the replay window: took over %ju "
+                           "samples "
+                           "from the lanes it left",
                            (uintmax_t) n_samples);
         }
         PAUSE_POINT(START_BEFORE_UNLINK);

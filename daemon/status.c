@@ -143,7 +143,10 @@ static bool find_degradation(const struct status_sources *s, char *reason) {
         int save_errno = (int) MIN(LOAD(s->segment->trainer->save_errno), (uint32_t) INT_MAX);
 
         reason[0] = '\0';
-        if (window_sync_error(s->sync))
+        if (intake_error(s->intake))
+                (void) snprintf(reason, STATUS_REASON_MAX, "could not write the replay window: %s",
+                                strerror(-intake_error(s->intake)));
+        else if (window_sync_error(s->sync))
                 (void) snprintf(reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
                                 strerror(-window_sync_error(s->sync)));
         else if (trainer->phase == CHILD_PARKED)

@@ -4,9 +4,8 @@
  *
  * One request at most is on its way.  Its completion arrives through an eventfd
  * in the event loop.  fdatasync covers the pages that were written through the
- * mapping as well.  After an error the kernel may have dropped the dirty pages:
- * the next attempt can succeed although a few slots never reached the disk.
- * They would only matter after a power cut, and are found by their checksums then.
+ * mapping as well.  After an error it is tried again every second, or more often where
+ * replay.sync_interval says so; window_sync_end() makes sure that a success then means all of it.
  */
 #include "daemon/window_sync.h"
 
@@ -20,11 +19,11 @@
 #include "common/base/pause_point.h"
 
 #define RING_ENTRIES 4
+#define RETRY_US     UINT64_C(1000000)
 
 struct window_sync {
         struct window *window;
         uint64_t interval_us;
-        uint64_t asked_tail, synced_tail;
         int error;
         bool in_flight;
         bool has_ring;
@@ -36,8 +35,8 @@ struct window_sync {
 static void completed(struct window_sync *s, int result) {
         PAUSE_POINT(SYNC_DONE);
         s->in_flight = false;
+        result = window_sync_end(s->window, result);
         if (result == 0) {
-                s->synced_tail = s->asked_tail;
                 if (s->error)
                         log_notice("replay window: syncing works again");
                 s->error = 0;
@@ -45,7 +44,7 @@ static void completed(struct window_sync *s, int result) {
         }
         if (result != s->error)
                 log_error("could not sync the replay window: %s; trying again every %.4g s",
-                          strerror(-result), (double) s->interval_us / 1e6);
+                          strerror(-result), (double) MIN(s->interval_us, RETRY_US) / 1e6);
         s->error = result;
 }
 
@@ -70,7 +69,7 @@ static void begin_sync(struct window_sync *s) {
         struct io_uring_sqe *sqe = NULL;
         int r;
 
-        s->asked_tail = window_tail(s->window);
+        window_sync_begin(s->window);
         if (s->has_ring)
                 sqe = io_uring_get_sqe(&s->ring);
         if (sqe) {
@@ -91,9 +90,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         int r;
 
         (void) usec;
-        if (!s->in_flight && (s->error || window_tail(s->window) != s->synced_tail))
+        if (!s->in_flight && (s->error || window_tail(s->window) != window_durable(s->window)))
                 begin_sync(s);
-        r = sd_event_source_set_time_relative(source, s->interval_us);
+        r = sd_event_source_set_time_relative(source,
+                                              s->error ? MIN(s->interval_us, RETRY_US) : s->interval_us);
         return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 }
 
@@ -114,9 +114,20 @@ static int open_ring(struct window_sync *s, sd_event *event) {
 }
 
 static void close_ring(struct window_sync *s) {
+        struct io_uring_cqe *cqe;
+
         s->completion = sd_event_source_disable_unref(s->completion);
+        /* An error is told once: not to wait for it would let the next sync pass without what it was about.
+         */
+        while (s->in_flight) {
+                int r = io_uring_wait_cqe(&s->ring, &cqe);
+
+                if (r == -EINTR)
+                        continue;
+                completed(s, r < 0 ? r : cqe->res);
+        }
         if (s->has_ring)
-                io_uring_queue_exit(&s->ring); /* waits for what is on its way */
+                io_uring_queue_exit(&s->ring);
         s->has_ring = false;
         fd_closep(&s->event_fd);
         s->event_fd = -1;
@@ -159,7 +170,7 @@ int window_sync_error(const struct window_sync *s) {
 }
 
 uint64_t window_sync_tail(const struct window_sync *s) {
-        return s->synced_tail;
+        return window_durable(s->window);
 }
 
 bool window_sync_uses_uring(const struct window_sync *s) {

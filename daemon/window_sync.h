@@ -27,7 +27,9 @@ must_check_ int window_sync_new(sd_event *event, struct window *w, uint64_t inte
 void window_sync_free(struct window_sync *s);
 DEFINE_CLEANUP(struct window_sync *, window_sync_free)
 
-/* 0, or the negative errno of the last sync; it is tried again at every interval. */
+/* 0, or the negative errno of the last sync; it is tried again every second, or every interval if that is
+ * less.
+ */
 int window_sync_error(const struct window_sync *s);
 
 /* Samples [0, n) are durable. */

@@ -26,6 +26,15 @@
  *
  * Another size asks for a new file: it is made beside the old one, synced, and
  * renamed over it, so that the old one is whole until the new one is.
+ *
+ * A disk that fails, a file system that became read-only, somebody who cuts the
+ * file short: every access to the mapping runs under guard_run().  An append that
+ * could not be made has published nothing, and is made again under the same numbers.
+ *
+ * A sync that fails: the kernel takes the pages that it could not write for clean
+ * (it reports the error once, to one caller), so the next sync would succeed without them,
+ * and the old content would come back when memory is short.  So after a failure all that is
+ * not known to be durable is made dirty again: see mark_dirty().
  */
 #include "common/exchange/window.h"
 
@@ -36,11 +45,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
+#include "common/base/guard.h"
 #include "common/base/pause_point.h"
 
 #define SLOT_HEADER_BYTES 16
@@ -74,11 +86,23 @@ struct window {
         struct window_header *header; /* read-only in the trainer */
         unsigned char *slots;
         size_t n_mapped_bytes;
+        bool writable;
         uint64_t n_slots; /* private copies, checked once */
         uint32_t slot_bytes;
+        uint64_t floor; /* header.first */
         uint64_t n_damaged;
-        uint64_t tail;          /* azpard: the writer's own, never read back */
-        union slot_image image; /* azpard: where a slot is put together */
+        /* azpard: what it has published; trainer: what it saw last, for when the header cannot be read */
+        _Atomic uint64_t published;
+
+        /* azpard alone */
+        uint64_t tail; /* of what is being appended */
+        uint64_t next_incarnation;
+        uint64_t durable;           /* samples below it are on the disk */
+        uint64_t syncing;           /* the tail when the sync on its way began */
+        uint64_t n_failed;          /* syncs, of all or of the header alone */
+        uint64_t n_failed_at_begin; /* of the sync on its way */
+        bool suspect;               /* pages that no sync will write may differ from the disk */
+        union slot_image image;     /* where a slot is put together */
 };
 
 static uint32_t slot_bytes_of(const struct game *g) {
@@ -146,6 +170,51 @@ static void slot_store(struct window *w) {
         atomic_store_explicit(&to[0], from[0], memory_order_release);
 }
 
+/* Guarded access: what follows is the only way to the mapping for all below */
+
+static int guarded(const struct window *w, int (*f)(void *), void *context) {
+        return guard_run(w->header, w->n_mapped_bytes, f, context);
+}
+
+struct slot_access {
+        const struct window *window;
+        uint64_t number;
+        union slot_image *image;
+};
+
+static int load_slot(void *context) {
+        struct slot_access *a = context;
+
+        return slot_load(a->window, a->number, a->image) ? 0 : WINDOW_E_GONE;
+}
+
+/* Return: 0 with the slot of @number in @ret; WINDOW_E_GONE; -EIO. */
+static int read_slot(const struct window *w, uint64_t number, union slot_image *ret) {
+        struct slot_access a = { .window = w, .number = number, .image = ret };
+
+        return guarded(w, load_slot, &a);
+}
+
+static int store_image(void *context) {
+        struct window *w = context;
+
+        w->image.crc = image_crc(&w->image);
+        slot_store(w);
+        w->tail++;
+        return 0;
+}
+
+/* After -EIO from the mapping, which has no errno of its own: what it probably was. */
+static int find_reason(const struct window *w) {
+        struct statvfs fs;
+
+        if (fstatvfs(w->fd, &fs) < 0)
+                return -EIO;
+        if (fs.f_flag & ST_RDONLY)
+                return -EROFS;
+        return fs.f_bavail == 0 ? -ENOSPC : -EIO;
+}
+
 /* Making a file */
 
 static uint64_t file_bytes(uint64_t n_slots, uint32_t slot_bytes) {
@@ -176,6 +245,31 @@ static int write_zeros(int fd, uint64_t n_bytes) {
                 at += (uint64_t) n;
         }
         return 0;
+}
+
+/* By the file, not by the mapping: an error has its errno that way. Return: 0 or a negative errno. */
+static int write_header(int fd, const struct window_header *h) {
+        ssize_t n;
+
+        do
+                n = pwrite(fd, h, sizeof(*h), 0);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        return n == (ssize_t) sizeof(*h) ? 0 : -EIO;
+}
+
+/*
+ * Have a copy-on-write file system (btrfs) write this empty file in place: otherwise each store needs room
+ * anew, whatever is allocated, and meets a full disk after all.  Others do not know the flag, and need none.
+ */
+static void forbid_copy_on_write(int fd) {
+        int flags = 0;
+
+        if (ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0)
+                return;
+        flags |= FS_NOCOW_FL;
+        (void) ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 
 static int refuse_for_room(const char *path, uint64_t n_bytes, const struct statvfs *fs, struct error *e) {
@@ -211,10 +305,10 @@ static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct er
         return 0;
 }
 
-static int window_new(int fd, bool writable, const struct game *g, uint64_t n_slots, struct window **ret,
-                      struct error *e) {
+/* Map @fd, whose header is @h; takes @fd over if it succeeds. */
+static int window_new(int fd, bool writable, const struct game *g, const struct window_header *h,
+                      struct window **ret, struct error *e) {
         cleanup_(window_freep) struct window *w = NULL;
-        uint32_t slot_bytes = slot_bytes_of(g);
         void *p;
 
         w = calloc(1, sizeof(*w));
@@ -222,9 +316,14 @@ static int window_new(int fd, bool writable, const struct game *g, uint64_t n_sl
                 return error_errno(e, -ENOMEM, "could not open the replay window");
         w->fd = -1;
         w->game = g;
-        w->n_slots = n_slots;
-        w->slot_bytes = slot_bytes;
-        w->n_mapped_bytes = file_bytes(n_slots, slot_bytes);
+        w->writable = writable;
+        w->n_slots = h->n_slots;
+        w->slot_bytes = h->slot_bytes;
+        w->n_mapped_bytes = file_bytes(h->n_slots, h->slot_bytes);
+        w->floor = h->first;
+        w->tail = h->tail;
+        atomic_init(&w->published, h->tail);
+        w->next_incarnation = h->next_incarnation;
         p = mmap(NULL, w->n_mapped_bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
         if (p == MAP_FAILED)
                 return error_errno(e, -errno, "could not map the replay window");
@@ -242,24 +341,24 @@ static int window_new(int fd, bool writable, const struct game *g, uint64_t n_sl
 static int make_file(int dir_fd, const char *temporary, const struct game *g, uint64_t n_samples,
                      struct window **ret, struct error *e) {
         cleanup_(fd_closep) int fd = -1;
-        uint64_t n_slots = n_samples + GAME_MAX_PLIES;
         struct window_header header;
-        struct window *w;
         int r;
 
+        make_header(g, n_samples + GAME_MAX_PLIES, &header);
         fd = openat(dir_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd < 0)
                 return error_errno(e, -errno, "could not create '%s'", temporary);
-        r = allocate_blocks(fd, temporary, file_bytes(n_slots, slot_bytes_of(g)), e);
+        forbid_copy_on_write(fd);
+        r = allocate_blocks(fd, temporary, file_bytes(header.n_slots, header.slot_bytes), e);
         if (r < 0)
                 return r;
-        r = window_new(fd, true, g, n_slots, &w, e);
+        r = write_header(fd, &header);
+        if (r < 0)
+                return error_errno(e, r, "could not write '%s'", temporary);
+        r = window_new(fd, true, g, &header, ret, e);
         if (r < 0)
                 return r;
         (void) TAKE_FD(fd);
-        make_header(g, n_slots, &header);
-        memcpy(w->header, &header, sizeof(header));
-        *ret = w;
         return 0;
 }
 
@@ -273,27 +372,38 @@ static int publish_file(int dir_fd, const char *temporary, const char *path, str
         return file_sync_directory(dir_fd, path, e);
 }
 
-static void append_image(struct window *w) {
-        w->image.crc = image_crc(&w->image);
-        slot_store(w);
-        w->tail++;
-}
-
-/* Give @to what @from knows: the newest samples that fit, under the numbers that they have. */
-static void copy_samples(const struct window *from, struct window *to) {
+/*
+ * Give @to what @from knows: the newest samples that fit, under the numbers that they have.
+ * Return: 0 or a negative errno with a text.
+ */
+static int copy_samples(const struct window *from, struct window *to, struct error *e) {
         uint64_t tail = window_tail(from);
         uint64_t first = MAX(window_first(from), tail - MIN(tail, window_capacity(to)));
+        struct window_header h;
+        int r;
 
-        for (uint64_t i = first; i < tail; i++)
-                if (slot_load(from, i, &to->image))
-                        append_image(to);
+        for (uint64_t i = first; i < tail; i++) {
+                r = read_slot(from, i, &to->image);
+                if (r < 0)
+                        return error_errno(e, r, "could not read sample %" PRIu64 " of the old size", i);
+                if (r == 0 && guarded(to, store_image, to) < 0)
+                        return error_errno(e, find_reason(to),
+                                           "could not write sample %" PRIu64 " of the new size", i);
+        }
+        make_header(from->game, to->n_slots, &h);
+        /* nobody else has the new file yet */
+        atomic_init(&h.first, first);
+        atomic_init(&h.tail, tail);
+        atomic_init(&h.next_incarnation, from->next_incarnation);
+        r = write_header(to->fd, &h);
+        if (r < 0)
+                return error_errno(e, r, "could not write the header of the new size");
+        to->floor = first;
         to->tail = tail;
-        /* relaxed, all: nobody else has the new file yet */
-        atomic_store_explicit(&to->header->first, first, memory_order_relaxed);
-        atomic_store_explicit(&to->header->tail, tail, memory_order_relaxed);
-        atomic_store_explicit(&to->header->next_incarnation,
-                              atomic_load_explicit(&from->header->next_incarnation, memory_order_relaxed),
-                              memory_order_relaxed);
+        to->next_incarnation = from->next_incarnation;
+        to->n_damaged = from->n_damaged;
+        atomic_store_explicit(&to->published, tail, memory_order_relaxed);
+        return 0;
 }
 
 /* A file for @n_samples with what is in @old (NULL: nothing), in place of @path. */
@@ -306,10 +416,8 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
         if (snprintf(temporary, sizeof(temporary), "%s.tmp", path) >= (int) sizeof(temporary))
                 return error_set(e, -ENAMETOOLONG, "path '%s' is too long", path);
         r = make_file(dir_fd, temporary, g, n_samples, &w, e);
-        if (r == 0 && old) {
-                copy_samples(old, w);
-                w->n_damaged = old->n_damaged;
-        }
+        if (r == 0 && old)
+                r = copy_samples(old, w, e);
         if (r == 0)
                 r = publish_file(dir_fd, temporary, path, w, e);
         if (r < 0) {
@@ -323,7 +431,7 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
 /* Opening a file */
 
 /* Check the header of the window file @fd against its size and @g: all that the mapping's use relies on. */
-static int check_file(int fd, const struct game *g, uint64_t *ret_n_slots, struct error *e) {
+static int check_file(int fd, const struct game *g, struct window_header *ret, struct error *e) {
         uint32_t slot_bytes = slot_bytes_of(g);
         struct window_header h;
         struct stat st;
@@ -362,67 +470,95 @@ static int check_file(int fd, const struct game *g, uint64_t *ret_n_slots, struc
                                  "%jd bytes long, but its header speaks of %" PRIu64 " slots of %" PRIu32
                                  " bytes; " ADVICE,
                                  (intmax_t) st.st_size, h.n_slots, slot_bytes);
-        *ret_n_slots = h.n_slots;
+        *ret = h;
         return 0;
 }
 
-/* What check_slots() finds. */
+/* What check_slots() works on and finds. */
 struct census {
-        uint64_t end; /* number after the newest whole sample below the tail; 0: none */
+        struct window *window;
+        uint64_t first, tail; /* [first, tail) is the window as the header has it */
+        volatile uint64_t at; /* slot being looked at: also known where that ends it */
+        uint64_t end;         /* number after the newest whole sample below the tail; 0: none */
         uint64_t n_in_window;
         uint64_t n_wiped;
 };
 
 /*
- * Look at every slot; [@first, @tail) is the window as the header has it.
+ * Look at every slot, under guard.
  *
- * What is whole but not below @tail was being appended when azpard died.  The lane still has that game and
+ * What is whole but not below the tail was being appended when azpard died.  The lane still has that game and
  * brings it again, maybe under other numbers; so it is wiped here, lest a later power cut brings up both.
  */
-static struct census check_slots(struct window *w, uint64_t first, uint64_t tail) {
-        struct census c = { .end = 0, .n_in_window = 0, .n_wiped = 0 };
+static int check_slots(void *context) {
+        struct census *c = context;
+        struct window *w = c->window;
 
         for (uint64_t i = 0; i < w->n_slots; i++) {
                 _Atomic uint64_t *words = slot_words(w, i);
-                /* relaxed, here and below: nobody else is there yet */
-                uint64_t number = atomic_load_explicit(&words[0], memory_order_relaxed);
+                uint64_t number;
 
+                c->at = i;
+                /* relaxed, here and below: nobody else is there yet */
+                number = atomic_load_explicit(&words[0], memory_order_relaxed);
                 if (number % w->n_slots != i || !slot_load(w, number, &w->image))
                         continue;
-                if (number >= tail) {
+                if (number >= c->tail) {
                         atomic_store_explicit(&words[0], NOT_A_NUMBER, memory_order_relaxed);
-                        c.n_wiped++;
+                        c->n_wiped++;
                         continue;
                 }
-                c.end = MAX(c.end, number + 1);
-                c.n_in_window += number >= first;
+                c->end = MAX(c->end, number + 1);
+                c->n_in_window += number >= c->first;
         }
-        return c;
+        return 0;
+}
+
+static int store_tail(void *context) {
+        struct window *w = context;
+
+        /* release: pairs with the acquire in window_tail(); the whole game appears with this store */
+        atomic_store_explicit(&w->header->tail, w->tail, memory_order_release);
+        return 0;
+}
+
+/* Publish what was appended. Return: 0 or -EIO. */
+static int publish_tail(struct window *w) {
+        int r = guarded(w, store_tail, w);
+
+        if (r == 0)
+                atomic_store_explicit(&w->published, w->tail, memory_order_release);
+        return r;
 }
 
 /* Bring @w, just mapped, to what is whole in it. */
 static int recover(struct window *w, struct error *e) {
-        /* relaxed, all: nobody else is there yet */
-        uint64_t tail = atomic_load_explicit(&w->header->tail, memory_order_relaxed);
-        uint64_t floor = atomic_load_explicit(&w->header->first, memory_order_relaxed);
-        uint64_t next = atomic_load_explicit(&w->header->next_incarnation, memory_order_relaxed);
-        uint64_t first = MAX(floor, tail - MIN(tail, window_capacity(w)));
-        struct census c;
+        uint64_t tail = w->tail, next = w->next_incarnation;
+        struct census c = { .window = w,
+                            .first = MAX(w->floor, tail - MIN(tail, window_capacity(w))),
+                            .tail = tail };
         int r;
 
-        if (floor > tail || tail == NOT_A_NUMBER || next == 0)
+        if (w->floor > tail || tail == NOT_A_NUMBER || next == 0)
                 return error_set(e, -EBADMSG,
                                  "the header's counters are impossible (first %" PRIu64 ", tail %" PRIu64
                                  ", next incarnation %" PRIu64 "); " ADVICE,
-                                 floor, tail, next);
+                                 w->floor, tail, next);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_SEQUENTIAL);
-        c = check_slots(w, first, tail);
+        r = guarded(w, check_slots, &c);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_NORMAL);
-        w->n_damaged = tail - first - c.n_in_window;
-        w->tail = MIN(tail, MAX(c.end, floor));
+        if (r < 0)
+                return error_errno(e, find_reason(w),
+                                   "could not read or repair it at byte %" PRIu64
+                                   "; check the disk and its file system, or " ADVICE,
+                                   WINDOW_HEADER_BYTES + c.at * w->slot_bytes);
+        w->n_damaged = tail - c.first - c.n_in_window;
+        w->tail = MIN(tail, MAX(c.end, w->floor));
         if (w->tail == tail && c.n_wiped == 0)
                 return 0;
-        atomic_store_explicit(&w->header->tail, w->tail, memory_order_relaxed);
+        r = publish_tail(w);
+        if (r < 0)
+                return error_errno(e, find_reason(w), "could not write its header");
         r = window_sync(w);
         return r < 0 ? error_errno(e, r, "could not sync it") : 0;
 }
@@ -431,7 +567,7 @@ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_s
                 struct error *e) {
         cleanup_(window_freep) struct window *w = NULL;
         cleanup_(fd_closep) int fd = -1;
-        uint64_t n_slots;
+        struct window_header h;
         int r;
 
         if (n_samples == 0 || n_samples > MAX_SLOTS - GAME_MAX_PLIES)
@@ -443,9 +579,9 @@ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_s
                 return replace_file(dir_fd, path, g, n_samples, NULL, ret, e);
         if (fd < 0)
                 return error_errno(e, -errno, "could not open the replay window '%s'", path);
-        r = check_file(fd, g, &n_slots, e);
+        r = check_file(fd, g, &h, e);
         if (r == 0)
-                r = window_new(fd, true, g, n_slots, &w, e);
+                r = window_new(fd, true, g, &h, &w, e);
         if (r == 0) {
                 (void) TAKE_FD(fd);
                 r = recover(w, e);
@@ -462,12 +598,12 @@ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_s
 
 int window_map(int fd, const struct game *g, struct window **ret, struct error *e) {
         cleanup_(fd_closep) int owned_fd = fd;
-        uint64_t n_slots;
+        struct window_header h;
         int r;
 
-        r = check_file(owned_fd, g, &n_slots, e);
+        r = check_file(owned_fd, g, &h, e);
         if (r == 0)
-                r = window_new(owned_fd, false, g, n_slots, ret, e);
+                r = window_new(owned_fd, false, g, &h, ret, e);
         if (r < 0) {
                 error_prefix(e, "replay window");
                 return r;
@@ -491,53 +627,96 @@ int window_fd(const struct window *w) {
         return w->fd;
 }
 
+struct tail_access {
+        const struct window *window;
+        uint64_t tail;
+};
+
+static int load_tail(void *context) {
+        struct tail_access *a = context;
+
+        /* acquire: pairs with the release in store_tail(); all slots below it are written */
+        a->tail = atomic_load_explicit(&a->window->header->tail, memory_order_acquire);
+        return 0;
+}
+
 uint64_t window_tail(const struct window *w) {
-        /* acquire: pairs with the release in window_append(); all slots below it are written */
-        return atomic_load_explicit(&w->header->tail, memory_order_acquire);
+        struct tail_access a = { .window = w };
+
+        if (!w->writable && guarded(w, load_tail, &a) == 0) {
+                /* relaxed: for this process, which has acquired it; not const, all windows are made here */
+                atomic_store_explicit(&((struct window *) (uintptr_t) w)->published, a.tail,
+                                      memory_order_relaxed);
+                return a.tail;
+        }
+        /* acquire: pairs with the release in publish_tail(), for azpard's own threads in tests */
+        return atomic_load_explicit(&w->published, memory_order_acquire);
 }
 
 uint64_t window_capacity(const struct window *w) {
         return w->n_slots - GAME_MAX_PLIES;
 }
 
-uint64_t window_first(const struct window *w) {
-        uint64_t tail = window_tail(w);
-        /* relaxed: constant while the file is mapped */
-        uint64_t floor = atomic_load_explicit(&w->header->first, memory_order_relaxed);
+static uint64_t first_below(const struct window *w, uint64_t tail) {
+        return MAX(w->floor, tail - MIN(tail, window_capacity(w)));
+}
 
-        return MAX(floor, tail - MIN(tail, window_capacity(w)));
+uint64_t window_first(const struct window *w) {
+        return first_below(w, window_tail(w));
 }
 
 uint64_t window_n_damaged(const struct window *w) {
         return w->n_damaged;
 }
 
-void window_append(struct window *w, const struct window_item *items, size_t n) {
-        assert(n <= GAME_MAX_PLIES);
-        for (size_t i = 0; i < n; i++) {
+struct append {
+        struct window *window;
+        const struct window_item *items;
+        size_t n;
+};
+
+static int append_items(void *context) {
+        const struct append *a = context;
+        struct window *w = a->window;
+
+        for (size_t i = 0; i < a->n; i++) {
                 union slot_image *image = &w->image;
-                uint32_t length = items[i].n_bytes;
+                uint32_t length = a->items[i].n_bytes;
 
                 assert(length <= w->slot_bytes - SLOT_HEADER_BYTES);
                 image->number = w->tail;
                 image->length = length;
-                memcpy(image->sample, items[i].bytes, length);
+                memcpy(image->sample, a->items[i].bytes, length);
                 memset(image->sample + length, 0, n_words(length) * SLOT_WORD - SLOT_HEADER_BYTES - length);
-                append_image(w);
+                (void) store_image(w);
                 PAUSE_POINT(APPEND_BETWEEN);
         }
         PAUSE_POINT(APPEND_BEFORE_TAIL);
-        /* release: pairs with the acquire in window_tail(); the whole game appears with this store */
-        atomic_store_explicit(&w->header->tail, w->tail, memory_order_release);
+        return store_tail(w);
+}
+
+int window_append(struct window *w, const struct window_item *items, size_t n) {
+        struct append a = { .window = w, .items = items, .n = n };
+        uint64_t before = w->tail;
+
+        assert(n <= GAME_MAX_PLIES);
+        if (guarded(w, append_items, &a) < 0) {
+                w->tail = before;
+                return find_reason(w);
+        }
+        /* release: pairs with the acquire in window_tail() */
+        atomic_store_explicit(&w->published, w->tail, memory_order_release);
+        return 0;
 }
 
 int window_read(const struct window *w, uint64_t number, struct sample *ret) {
+        uint64_t tail = window_tail(w);
         union slot_image image;
         size_t length;
 
-        if (number >= window_tail(w) || number < window_first(w))
+        if (number >= tail || number < first_below(w, tail))
                 return WINDOW_E_GONE;
-        if (!slot_load(w, number, &image))
+        if (read_slot(w, number, &image) != 0)
                 return WINDOW_E_GONE;
         if (sample_decode(w->game, image.sample, image.length, ret, &length, NULL) < 0 ||
             length != image.length)
@@ -545,16 +724,20 @@ int window_read(const struct window *w, uint64_t number, struct sample *ret) {
         return 0;
 }
 
-void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots) {
+int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots) {
         uint64_t tail = window_tail(w);
         union slot_image image;
         struct sample_id id;
+        int r;
 
         memset(ret, 0, n_slots * sizeof(*ret));
-        for (uint64_t i = window_first(w); i < tail; i++) {
+        for (uint64_t i = first_below(w, tail); i < tail; i++) {
                 struct sample_id *newest;
 
-                if (!slot_load(w, i, &image) || sample_decode_id(image.sample, image.length, &id, NULL) < 0 ||
+                r = read_slot(w, i, &image);
+                if (r < 0)
+                        return r;
+                if (r > 0 || sample_decode_id(image.sample, image.length, &id, NULL) < 0 ||
                     id.slot >= n_slots)
                         continue;
                 newest = &ret[id.slot];
@@ -562,17 +745,86 @@ void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots
                     (id.incarnation == newest->incarnation && id.sequence >= newest->sequence))
                         *newest = id;
         }
+        return 0;
 }
 
 uint64_t window_next_incarnation(const struct window *w) {
-        /* relaxed, here and below: azpard alone reads and writes it */
-        return atomic_load_explicit(&w->header->next_incarnation, memory_order_relaxed);
+        return w->next_incarnation;
+}
+
+/* Making it durable */
+
+/* Store what is there in every page that may differ from the disk, so that the next sync writes it. */
+static int mark_dirty(void *context) {
+        struct window *w = context;
+        uint64_t first = MAX(w->durable, w->tail - MIN(w->tail, w->n_slots));
+        size_t last_word = w->slot_bytes / SLOT_WORD - 1;
+
+        /* relaxed, all: a value that is there already is ordered already, and azpard alone writes */
+        for (uint64_t i = first; i < w->tail; i++) {
+                _Atomic uint64_t *words = slot_words(w, i);
+
+                atomic_store_explicit(&words[0], atomic_load_explicit(&words[0], memory_order_relaxed),
+                                      memory_order_relaxed);
+                atomic_store_explicit(&words[last_word],
+                                      atomic_load_explicit(&words[last_word], memory_order_relaxed),
+                                      memory_order_relaxed);
+        }
+        return store_tail(w);
+}
+
+static void sync_failed(struct window *w) {
+        w->n_failed++;
+        w->suspect = guarded(w, mark_dirty, w) < 0;
+}
+
+void window_sync_begin(struct window *w) {
+        if (w->suspect)
+                w->suspect = guarded(w, mark_dirty, w) < 0;
+        w->syncing = w->tail;
+        w->n_failed_at_begin = w->n_failed;
+}
+
+int window_sync_end(struct window *w, int result) {
+        /* An error that was told to set_next_incarnation() meanwhile is not told to this sync again. */
+        if (result == 0 && (w->suspect || w->n_failed != w->n_failed_at_begin))
+                result = -EIO;
+        if (result < 0)
+                sync_failed(w);
+        else
+                w->durable = w->syncing;
+        return result;
+}
+
+uint64_t window_durable(const struct window *w) {
+        return w->durable;
+}
+
+int window_sync(struct window *w) {
+        window_sync_begin(w);
+        return window_sync_end(w, fdatasync(w->fd) < 0 ? -errno : 0);
+}
+
+static int store_next_incarnation(void *context) {
+        struct window *w = context;
+
+        /* relaxed: azpard alone reads and writes it */
+        atomic_store_explicit(&w->header->next_incarnation, w->next_incarnation, memory_order_relaxed);
+        return 0;
 }
 
 static int set_next_incarnation(struct window *w, uint64_t next) {
-        atomic_store_explicit(&w->header->next_incarnation, next, memory_order_relaxed);
+        int r;
+
+        w->next_incarnation = next;
+        if (guarded(w, store_next_incarnation, w) < 0)
+                return find_reason(w);
         /* only the header's page: what a worker's start has to wait for must not grow with the window */
-        return msync(w->header, WINDOW_HEADER_BYTES, MS_SYNC) < 0 ? -errno : 0;
+        if (msync(w->header, WINDOW_HEADER_BYTES, MS_SYNC) == 0)
+                return 0;
+        r = -errno;
+        sync_failed(w);
+        return r;
 }
 
 int window_new_incarnation(struct window *w, uint64_t *ret) {
@@ -591,8 +843,4 @@ int window_raise_incarnation(struct window *w, uint64_t used) {
         if (used < window_next_incarnation(w))
                 return 0;
         return used == UINT64_MAX ? -ERANGE : set_next_incarnation(w, used + 1);
-}
-
-int window_sync(struct window *w) {
-        return fdatasync(w->fd) < 0 ? -errno : 0;
 }

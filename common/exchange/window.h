@@ -76,7 +76,8 @@ static_assert(offsetof(struct window_header, constant_crc) == 72 &&
  * Present: checks header and every slot; slots that do not check out after a power cut are left out of the
  * window (a damaged end shortens it, damaged ones inside are counted).  Another size: rewritten with the
  * newest samples that fit, atomically.  Another game, version or a damaged header: -EINVAL, -EPROTO or
- * -EBADMSG with a text that says what to do; the file is not touched.  @g must outlive the window.
+ * -EBADMSG with a text that says what to do; the file is not touched.  A disk that fails: the negative errno,
+ * with the place.  @g must outlive the window.
  */
 must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
                             struct window **ret, struct error *e);
@@ -93,7 +94,10 @@ DEFINE_CLEANUP(struct window *, window_free)
 /* The descriptor (close-on-exec), to be inherited by the trainer; owned by the window. */
 int window_fd(const struct window *w);
 
-/* First number in the window, number after the last one (acquire), and size in samples. */
+/*
+ * First number in the window, number after the last one (acquire), and size in samples.  Where the trainer
+ * cannot read the header, the first two are what they were last time.
+ */
 uint64_t window_first(const struct window *w);
 uint64_t window_tail(const struct window *w);
 uint64_t window_capacity(const struct window *w);
@@ -110,12 +114,15 @@ struct window_item {
 /*
  * Append the @n samples of one game (n <= GAME_MAX_PLIES, each at most sample_max_bytes() as sample_decode()
  * makes sure), then publish them all at once (azpard).
+ *
+ * Return: 0; -EIO, -EROFS, -ENOSPC: the file's memory could not be had (the kernel does not say why, so this
+ * is what it looks like); nothing is published, and the same can be tried again.
  */
-void window_append(struct window *w, const struct window_item *items, size_t n);
+must_check_ int window_append(struct window *w, const struct window_item *items, size_t n);
 
 /*
  * Copy sample @number out and decode it.
- * Return: 0, WINDOW_E_GONE.
+ * Return: 0; WINDOW_E_GONE, also where the disk cannot give it.
  */
 must_check_ int window_read(const struct window *w, uint64_t number, struct sample *ret);
 
@@ -123,8 +130,9 @@ must_check_ int window_read(const struct window *w, uint64_t number, struct samp
  * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in
  * the window: lets azpard recognise what a predecessor appended but did not release in the lane.
  * ret[i].incarnation is 0 where there is none.
+ * Return: 0; -EIO: the window could not be read.
  */
-void window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
+must_check_ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
 
 /*
  * A number that no worker process had before, durable before it is returned (azpard).
@@ -149,3 +157,18 @@ must_check_ int window_raise_incarnation(struct window *w, uint64_t used);
  * Return: 0 or a negative errno (EIO, ENOSPC).
  */
 must_check_ int window_sync(struct window *w);
+
+/*
+ * Around such an fdatasync by the caller, of which one at most is on its way: call the first before it, and
+ * the second with its result, 0 or a negative errno (azpard).
+ *
+ * After a failure, what is not durable yet is made dirty again, which the kernel does not do by itself: it
+ * forgets that those pages differ from the disk, and the next sync succeeds without them.
+ *
+ * Return: 0: what was in the window at the begin is durable; or a negative errno.
+ */
+void window_sync_begin(struct window *w);
+must_check_ int window_sync_end(struct window *w, int result);
+
+/* Samples below this number are known to be durable: all that a sync of this process has covered (azpard). */
+uint64_t window_durable(const struct window *w);

@@ -196,7 +196,8 @@ static uint32_t take_in(const struct game *g, struct lane *l, struct window *w, 
                         die("a sample is missing", NULL);
                 items[i] = (struct window_item){ record + at, (uint32_t) used };
         }
-        window_append(w, items, n);
+        if (window_append(w, items, n) < 0)
+                die("append", NULL);
         lane_release(l, next);
         return n;
 }

@@ -71,7 +71,7 @@ static void fill(struct bench *b) {
                 must(sample_record_open(b->game, record, length, &n, &offset, &e), &e);
                 must(sample_decode(b->game, record + offset, length - offset, &ignored, &n_bytes, &e), &e);
                 item = (struct window_item){ record + offset, (uint32_t) n_bytes };
-                window_append(b->window, &item, 1);
+                must(window_append(b->window, &item, 1), &e);
         }
         free(record);
         free(samples);

@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "common/exchange/sample.h"
 #include "daemon/intake.h"
+#include "tests/unit/fixture-disk.h"
 
 #define N_SLOTS      3
 #define LANE_BYTES   65536
@@ -284,7 +285,7 @@ static void test_broken_lane(void **state) {
         assert_int_equal(n_in_window(f), 10); /* the other lane is unharmed */
         drain(f);                             /* and no turn hangs at the broken one */
 
-        intake_finish_slot(f->intake, f->segment, 0); /* its worker is dead */
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), 0); /* its worker is dead */
         assert_false(intake_is_broken(f->intake, 0));
         assert_int_equal(intake_n_broken(f->intake), 0);
         assert_int_equal(intake_counts(f->intake).lanes_reset, 1);
@@ -303,7 +304,7 @@ static void test_framing_that_lies(void **state) {
         (void) memset(f->segment->lanes[0].data, 0xff, 4); /* the length */
         drain(f);
         assert_true(intake_is_broken(f->intake, 0));
-        intake_finish_slot(f->intake, f->segment, 0);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), 0);
         assert_int_equal(n_in_window(f), 0);
 }
 
@@ -312,7 +313,7 @@ static void test_dead_worker_leaves_records(void **state) {
 
         write_game(f, 1, 2, 0, 5);
         write_game(f, 1, 2, 5, 5);
-        intake_finish_slot(f->intake, f->segment, 1);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 1), 0);
         assert_int_equal(n_in_window(f), 10);
         assert_int_equal(lane_used(&f->segment->lanes[1]), 0);
         assert_int_equal(intake_counts(f->intake).lanes_reset, 0);
@@ -385,6 +386,114 @@ static void test_samples_ahead_of_the_header(void **state) {
         window_free(f->window);
         open_window(f);
         assert_int_equal(window_next_incarnation(f->window), 10);
+}
+
+/* The window takes nothing: records stay in their lanes, and go in once each when it works again. */
+static void test_failing_window(void **state) {
+        struct fixture *f = *state;
+        struct fixture_disk disk;
+        uint64_t used, n_taken;
+
+        write_game(f, 0, 1, 0, 5);
+        drain(f);
+        fixture_disk_fail(window_fd(f->window), 0, &disk);
+        write_game(f, 0, 1, 5, 5);
+        write_bytes(f, 1, f->record, 7); /* a bad one does not get stuck */
+        write_game(f, 1, 2, 0, 4);
+        used = lane_used(&f->segment->lanes[0]);
+        n_taken = intake_n_taken(f->intake);
+        for (unsigned i = 0; i < 5; i++)
+                assert_int_equal(intake_turn(f->intake, f->segment, FOR_EVER_NS), INTAKE_E_FAILED);
+        assert_true(intake_error(f->intake) < 0);
+        assert_int_equal(lane_used(&f->segment->lanes[0]), used);
+        assert_true(lane_used(&f->segment->lanes[1]) > 0);
+        assert_int_equal(intake_counts(f->intake).samples, 5);
+        assert_true(intake_n_taken(f->intake) <= n_taken + 1); /* waiting is no progress */
+        assert_false(segment_consumer_may_sleep(f->segment));
+
+        fixture_disk_work(&disk);
+        drain(f);
+        assert_int_equal(intake_error(f->intake), 0);
+        assert_int_equal(n_in_window(f), 14);
+        assert_int_equal(intake_counts(f->intake).duplicates, 0);
+        assert_int_equal(intake_counts(f->intake).bad_records, 1);
+        assert_int_equal(lane_used(&f->segment->lanes[0]), 0);
+}
+
+/* Workers die while the window takes nothing: all of their records are accepted later, and nobody else's. */
+static void test_successors_in_a_full_lane(void **state) {
+        struct fixture *f = *state;
+        struct fixture_disk disk;
+        struct sample s;
+
+        write_game(f, 0, 1, 0, 5);
+        fixture_disk_fail(window_fd(f->window), 0, &disk);
+        assert_true(intake_finish_slot(f->intake, f->segment, 0) < 0);
+        intake_expect(f->intake, 0, 4);
+        intake_expect(f->intake, 0, 6); /* 4 was never started */
+        write_game(f, 0, 6, 0, 4);
+        assert_true(intake_finish_slot(f->intake, f->segment, 0) < 0);
+        intake_expect(f->intake, 0, 8);
+        write_game(f, 0, 8, 0, 3);
+        write_game(f, 0, 9, 0, 5); /* to come: refused */
+        write_game(f, 0, 1, 5, 5); /* older than what came before: refused */
+        write_game(f, 0, 8, 3, 2);
+
+        fixture_disk_work(&disk);
+        drain(f);
+        assert_int_equal(n_in_window(f), 14);
+        assert_int_equal(intake_counts(f->intake).bad_records, 2);
+        for (uint64_t i = 0; i < 14; i++) {
+                assert_int_equal(window_read(f->window, i, &s), 0);
+                assert_int_equal(s.id.incarnation, i < 5 ? 1 : i < 9 ? 6 : 8);
+        }
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), 0);
+        write_game(f, 0, 8, 5, 5); /* its worker is gone, and nothing was left */
+        expect_bad(f, 0);
+        intake_expect(f->intake, 0, 12); /* from here on that one alone again */
+        write_game(f, 0, 8, 5, 5);
+        expect_bad(f, 0);
+        write_game(f, 0, 12, 0, 5);
+        drain(f);
+        assert_int_equal(n_in_window(f), 19);
+}
+
+/* What cannot be made durable is not taken in. */
+static void test_hold(void **state) {
+        struct fixture *f = *state;
+
+        write_game(f, 0, 1, 0, 5);
+        intake_hold(f->intake, -ENOSPC);
+        assert_int_equal(intake_turn(f->intake, f->segment, FOR_EVER_NS), INTAKE_E_FAILED);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 0), -ENOSPC);
+        assert_int_equal(intake_finish_slot(f->intake, f->segment, 1), 0); /* it is empty */
+        assert_int_equal(n_in_window(f), 0);
+        intake_hold(f->intake, 0);
+        intake_expect(f->intake, 0, 5);
+        write_game(f, 0, 5, 0, 5);
+        drain(f);
+        assert_int_equal(n_in_window(f), 10);
+}
+
+/* azpard starts while the window takes nothing: the segment that it was to take up is as it was. */
+static void test_inherit_with_a_failing_window(void **state) {
+        struct fixture *f = *state;
+        struct fixture_disk disk;
+        uint64_t n_samples;
+
+        write_game(f, 0, 1, 0, 5);
+        write_game(f, 2, 3, 0, 4);
+        intake_free(f->intake);
+        window_free(f->window);
+        open_window(f);
+        fixture_disk_fail(window_fd(f->window), 0, &disk);
+        assert_true(intake_inherit(f->intake, f->segment, &n_samples) < 0);
+        fixture_disk_work(&disk);
+        intake_free(f->intake);
+        window_free(f->window);
+        open_window(f);
+        assert_int_equal(inherit(f), 9);
+        assert_int_equal(window_next_incarnation(f->window), 4);
 }
 
 /*
@@ -479,6 +588,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_duplicates_after_a_crash, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_inherit_into_a_new_window, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_samples_ahead_of_the_header, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_failing_window, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_successors_in_a_full_lane, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_hold, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_inherit_with_a_failing_window, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_killed_at_any_moment, set_up, tear_down),
         };
 

@@ -216,7 +216,8 @@ static void take_in(struct window *w, const unsigned char *record, uint32_t leng
                 items[n++] = (struct window_item){ record + offset, (uint32_t) used };
                 *newest = s.id;
         }
-        window_append(w, items, n);
+        if (window_append(w, items, n) < 0)
+                _exit(5);
 }
 
 static void consume(struct shared *s, uint64_t incarnation) {
@@ -232,7 +233,8 @@ static void consume(struct shared *s, uint64_t incarnation) {
                 _exit(2);
         if (window_n_damaged(w) > 0) /* SIGKILL damages nothing */
                 _exit(4);
-        window_newest(w, newest, N_ELEMENTS(newest));
+        if (window_newest(w, newest, N_ELEMENTS(newest)) < 0)
+                _exit(5);
         for (;;) {
                 uint32_t length;
                 uint64_t next;
@@ -335,7 +337,7 @@ static void test_between_append_and_release(void **state) {
                         assert_int_equal(window_open(dir_fd, "window", game, CAPACITY, &w, &e), 0);
                         memset(newest, 0, sizeof(newest));
                         if (asks)
-                                window_newest(w, newest, N_ELEMENTS(newest));
+                                assert_int_equal(window_newest(w, newest, N_ELEMENTS(newest)), 0);
                         assert_int_equal(lane_read(&l, buf, sizeof(buf), &length, &next), 0);
                         take_in(w, buf, length, &newest[WORKER_SLOT]);
                         assert_int_equal(window_tail(w), life && !asks ? 2 * n : n);

@@ -99,7 +99,7 @@ static uint64_t append_game_of(struct setup *s, uint64_t generation) {
                                  0);
                 items[i] = (struct window_item){ record + offset, (uint32_t) n_bytes };
         }
-        window_append(s->window, items, n_found);
+        assert_int_equal(window_append(s->window, items, n_found), 0);
         free(record);
         return n_found;
 }

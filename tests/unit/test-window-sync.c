@@ -73,7 +73,7 @@ static void append(struct fixture *f) {
         assert_int_equal(sample_encode_record(f->game, &s, 1, record, sizeof(record), &length), 0);
         assert_int_equal(sample_record_open(f->game, record, length, &n, &offset, &e), 0);
         item = (struct window_item){ .bytes = record + offset, .n_bytes = (uint32_t) (length - offset) };
-        window_append(f->window, &item, 1);
+        assert_int_equal(window_append(f->window, &item, 1), 0);
 }
 
 static void run_until_durable(struct fixture *f, const struct window_sync *s) {
