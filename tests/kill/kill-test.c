@@ -402,7 +402,8 @@ static void finish(struct test *t) {
 static bool report(struct test *t) {
         const struct audit_counts *a = audit_counts(t->audit);
         bool all_reached = true;
-        unsigned n_points = 0, n_complaints = fleet_count_complaints(&t->fleet, "\n\n");
+        unsigned n_points = 0,
+                 n_complaints = fleet_count_complaints(&t->fleet, "was killed, or could not write");
         uint64_t n_lost_files = atomic_load(&t->shared->n_lost_files);
         int n_rejected = MAX(fleet_count_files(&t->fleet, "spill/rejected", ""), 0);
 
