@@ -142,6 +142,31 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
+# The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
+kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
+kill_tests   := kill-test power-cut
+$(addprefix $(B)/tests/kill/,$(kill_tests)): $(B)/tests/kill/%: $(B)/tests/kill/%.o $(B)/tests/kill/audit.o \
+		$(B)/tests/kill/fleet.o $(B)/tests/kill/numbered.o $(B)/libctl.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/busy-trainer: $(B)/tests/kill/busy-trainer.o $(B)/tests/kill/numbered.o $(B)/libtrainer.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) -pthread $(LDLIBS)
+$(B)/tests/kill/numbered-worker: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/numbered-worker-%: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/tests/kill/lane-%.o \
+		$(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
+# Sanitizers have their own tests to slow down: this one is about moments.
+kill_forms := $(if $(filter release,$(VARIANT)),kills real power-cut control weak late stale)
+.PHONY: kill-built kill-programs
+kill-built:
+	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
+kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,cc   $<)
@@ -173,8 +198,13 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) check-headers check-includes check-man
-	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests)
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) check-headers check-includes check-man kill-built
+	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms)
+
+## check-long: the same with the long forms of the tests that have one, which takes hours
+.PHONY: check-long
+check-long:
+	$(Q)AZPAR_LONG=1 AZPAR_TEST_TIMEOUT=14400 $(MAKE) check
 
 # Each header must compile alone; the boundary to libtorch also as C++.
 .PHONY: check-headers
