@@ -7,7 +7,9 @@
  * and has never touched libtorch or OpenMP, so a fork is safe at any time.
  *
  * A child's end arrives through its pidfd, never by its number, so a pid that
- * was given to somebody else meanwhile is never signalled.
+ * was given to somebody else meanwhile is never signalled.  The pidfd is watched as
+ * a file rather than with sd_event_add_child_pidfd(): that one miscounts its sources when it
+ * runs out of memory, and aborts at a later one's end (systemd 252).
  */
 #include "daemon/children.h"
 
@@ -18,6 +20,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -270,22 +273,43 @@ static void describe_exit(struct child *c, const siginfo_t *si) {
         }
 }
 
-static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
-        struct child *c = userdata;
+static void child_ended(struct child *c, const siginfo_t *si) {
         bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
 
-        (void) source;
         describe_exit(c, si);
-        c->source = sd_event_source_unref(c->source);
+        c->source = sd_event_source_disable_unref(c->source);
+        c->pidfd = (fd_closep(&c->pidfd), -1);
         c->pid = 0;
         c->phase = CHILD_OFF;
         c->children->ops.ended(c->children->userdata, c);
         if (!is_wanted(c))
-                return 0;
+                return;
         if (c->told_to_finish && clean)
                 child_start(c); /* it was told to leave, and is wanted again */
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
+}
+
+/*
+ * See whether it has ended. Return: true if it had.
+ *
+ * A dead child that somebody traces (a debugger, strace, a leak checker) looks ended to poll(), but not to
+ * waitid() yet: so the watch is for one event, and the tick looks again.
+ */
+static bool child_reap(struct child *c) {
+        siginfo_t si = { .si_pid = 0 };
+
+        if (waitid(P_PIDFD, (id_t) c->pidfd, &si, WEXITED | WNOHANG) < 0 || si.si_pid == 0)
+                return false;
+        child_ended(c, &si);
+        return true;
+}
+
+static int on_pidfd(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        (void) source;
+        (void) fd;
+        (void) events;
+        (void) child_reap(userdata);
         return 0;
 }
 
@@ -297,11 +321,14 @@ static int child_adopt(struct child *c, pid_t pid) {
         pidfd = pidfd_open(pid, 0);
         if (pidfd < 0)
                 return -errno;
-        r = sd_event_add_child_pidfd(c->children->event, &c->source, pidfd, WEXITED, on_child, c);
-        if (r < 0)
+        r = sd_event_add_io(c->children->event, &c->source, pidfd, EPOLLIN, on_pidfd, c);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(c->source, SD_EVENT_ONESHOT);
+        if (r < 0) {
+                c->source = sd_event_source_disable_unref(c->source);
                 return r;
-        (void) sd_event_source_set_child_pidfd_own(c->source, 1);
-        (void) TAKE_FD(pidfd);
+        }
+        c->pidfd = TAKE_FD(pidfd);
         c->pid = pid;
         c->phase = CHILD_RUNNING;
         return 0;
@@ -324,7 +351,8 @@ static int child_fork(struct child *c, struct error *e) {
         r = child_adopt(c, pid);
         if (r < 0) {
                 (void) kill(pid, SIGKILL);
-                (void) waitpid(pid, NULL, 0);
+                while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+                        ;
                 return error_errno(e, r, "could not watch it");
         }
         return 0;
@@ -365,7 +393,7 @@ static void child_signal(struct child *c, int sig) {
                 return;
         if (sig == SIGKILL && !c->killed_ns)
                 c->killed_ns = clock_now_ns();
-        (void) sd_event_source_send_child_signal(c->source, sig, NULL, 0);
+        (void) pidfd_send_signal(c->pidfd, sig, NULL, 0);
 }
 
 int children_new(sd_event *event, const struct children_options *o, const struct children_ops *ops,
@@ -390,6 +418,7 @@ int children_new(sd_event *event, const struct children_options *o, const struct
         for (unsigned i = 0; i < N_ELEMENTS(s->all); i++) {
                 s->all[i].number = i;
                 s->all[i].children = s;
+                s->all[i].pidfd = -1;
         }
         *ret = TAKE_PTR(s);
         return 0;
@@ -403,10 +432,12 @@ void children_free(struct children *s) {
                 struct child *c = &s->all[i];
 
                 c->restart = sd_event_source_disable_unref(c->restart);
-                if (c->source && c->pid > 0)
-                        (void) waitid(P_PIDFD, (id_t) sd_event_source_get_child_pidfd(c->source), NULL,
-                                      WEXITED);
                 c->source = sd_event_source_disable_unref(c->source);
+                if (c->pid == 0)
+                        continue;
+                while (waitid(P_PIDFD, (id_t) c->pidfd, NULL, WEXITED) < 0 && errno == EINTR)
+                        ;
+                fd_closep(&c->pidfd);
         }
         (void) sd_event_unref(s->event);
         free(s);
@@ -444,16 +475,6 @@ void children_unpark(struct children *s) {
         }
 }
 
-/*
- * Have sd-event look at the child again.  It watches a pidfd for one event and then asks what became of the
- * process; of a dead one that somebody traces (a debugger, strace, a leak checker) it gets no answer, and
- * would never ask again.
- */
-static void child_look_again(struct child *c) {
-        (void) sd_event_source_set_enabled(c->source, SD_EVENT_OFF);
-        (void) sd_event_source_set_enabled(c->source, SD_EVENT_ONESHOT);
-}
-
 void children_watch(struct children *s, uint64_t now_ns) {
         uint64_t since = s->watched_ns ? now_ns - s->watched_ns : 0;
         /* If we ourselves stood still (stopped, starved), the silence is not the children's. */
@@ -467,7 +488,12 @@ void children_watch(struct children *s, uint64_t now_ns) {
 
                 if (c->phase != CHILD_RUNNING)
                         continue;
-                child_look_again(c);
+                if (child_reap(c))
+                        continue;
+                if (c->killed_ns) { /* again, in case that the first signal failed to be sent */
+                        child_signal(c, SIGKILL);
+                        continue;
+                }
                 beat = s->ops.heartbeat(s->userdata, c);
                 if (beat != c->beat) {
                         c->beat = beat;
@@ -477,7 +503,7 @@ void children_watch(struct children *s, uint64_t now_ns) {
                         continue;
                 }
                 c->last_beat_ns = MIN(c->last_beat_ns + excused, now_ns);
-                if (c->killed_ns || now_ns - c->last_beat_ns <= s->heartbeat_timeout_ns)
+                if (now_ns - c->last_beat_ns <= s->heartbeat_timeout_ns)
                         continue;
                 log_warning("%s (pid %d) has been silent for %.4g s: killing it", child_name(c, name),
                             (int) c->pid, (double) (now_ns - c->last_beat_ns) / NS_PER_S);

@@ -80,6 +80,7 @@ struct child {
         uint64_t killed_ns;
         bool told_to_finish; /* its end is not a crash */
         bool silent;
+        int pidfd; /* -1: not running */
         sd_event_source *source, *restart;
 };
 

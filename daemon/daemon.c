@@ -42,6 +42,8 @@
 #define RETRY_US        1000000 /* after the window took nothing */
 #define TICK_US         1000000
 #define NOTIFY_TICKS    5
+#define LOOP_FAILURES   10 /* in a row, and it is given up */
+#define LOOP_PAUSE_NS   (100 * NS_PER_MS)
 #define WORKER_GRACE_US 5000000 /* for a batch to end; what a worker had committed is safe anyway */
 
 static_assert(CHILDREN_MAX_WORKERS == SEGMENT_MAX_WORKERS, "one child per slot");
@@ -593,6 +595,32 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
         return control_new(d->event, socket_path, &control_ops, d, &d->control, e);
 }
 
+/*
+ * Run the loop to its end, like sd_event_loop().  That would end azpard when the loop itself lacks memory or
+ * a timer for once; all that it watches is still there, so it is tried again.  What does not pass ends
+ * azpard, and the next one takes up what is there.
+ */
+static int run_loop(struct daemon *d) {
+        unsigned n_failures = 0;
+        int r, code = 0;
+
+        while (sd_event_get_state(d->event) != SD_EVENT_FINISHED) {
+                r = sd_event_run(d->event, UINT64_MAX);
+                if (r >= 0) {
+                        n_failures = 0;
+                        continue;
+                }
+                if (++n_failures == LOOP_FAILURES)
+                        return r;
+                log_warning("event loop: %s; trying again", strerror(-r));
+                clock_sleep_ns(LOOP_PAUSE_NS);
+                /* A timer that could not be armed is not armed again before one of them is changed. */
+                (void) sd_event_source_set_time_relative(d->tick, 0);
+        }
+        r = sd_event_get_exit_code(d->event, &code);
+        return r < 0 ? r : code;
+}
+
 int daemon_run(struct daemon *d, struct error *e) {
         int r;
 
@@ -602,7 +630,7 @@ int daemon_run(struct daemon *d, struct error *e) {
         children_start_trainer(d->children);
         children_set_workers(d->children, d->n_desired);
         check_ready(d);
-        r = sd_event_loop(d->event);
+        r = run_loop(d);
         return r < 0 ? error_errno(e, r, "event loop") : 0;
 }
 

@@ -114,6 +114,31 @@ static int check_duplicates(const cJSON *j, struct error *e) {
         return 0;
 }
 
+/*
+ * cJSON says the same of text that is malformed and of text for which there was no memory.  The second is no
+ * fault of the file, which is fine when looked at again; so the allocations are watched.
+ */
+static bool out_of_memory;
+
+static void *watched_malloc(size_t n) {
+        void *p = malloc(n);
+
+        out_of_memory = out_of_memory || !p;
+        return p;
+}
+
+/* cJSON's hooks belong to the whole process: nobody else of it may be in cJSON meanwhile. */
+static cJSON *parse_watched(const char *text, size_t n, const char **ret_end) {
+        cJSON_Hooks hooks = { .malloc_fn = watched_malloc, .free_fn = free };
+        cJSON *j;
+
+        out_of_memory = false;
+        cJSON_InitHooks(&hooks);
+        j = cJSON_ParseWithLengthOpts(text, n, ret_end, 0);
+        cJSON_InitHooks(NULL);
+        return j;
+}
+
 int json_parse_object(const char *text, size_t n, cJSON **ret, struct error *e) {
         cleanup_(json_freep) cJSON *j = NULL;
         const char *end = NULL;
@@ -124,7 +149,9 @@ int json_parse_object(const char *text, size_t n, cJSON **ret, struct error *e) 
         r = check_text(text, n, e);
         if (r < 0)
                 return r;
-        j = cJSON_ParseWithLengthOpts(text, n, &end, 0);
+        j = parse_watched(text, n, &end);
+        if (!j && out_of_memory)
+                return error_errno(e, -ENOMEM, "could not parse %zu bytes of JSON", n);
         if (!j)
                 return error_set(e, -EBADMSG, "JSON is malformed near byte %zu",
                                  end ? (size_t) (end - text) : 0);

@@ -18,7 +18,9 @@ static inline void json_freep(cJSON **j) {
         cJSON_Delete(*j);
 }
 
-/* Parse @n bytes (limited by the caller) that must be one object. Return: 0; -EBADMSG with a text; -ENOMEM.
+/*
+ * Parse @n bytes (limited by the caller) that must be one object; only one thread of a process may use cJSON.
+ * Return: 0; -EBADMSG or -ENOMEM with a text.
  */
 must_check_ int json_parse_object(const char *text, size_t n, cJSON **ret, struct error *e);
 
