@@ -61,9 +61,9 @@ torch_libs   = $(if $(TORCH),-L$(TORCH)/lib -Wl$(,)-rpath$(,)$(TORCH)/lib) -Wl,-
 	$(if $(wildcard $(TORCH)/lib/libtorch_cuda.so),-ltorch_cuda) -Wl,--as-needed -lc10
 , := ,
 
-libs_common := -lmsgpackc -lcjson -linih -lisal -lm
+libs_common := -lmsgpackc -lcjson -linih -lisal -luring -lm
 libs_worker := -ldnnl -lgomp
-libs_daemon := -lsystemd -luring
+libs_daemon := -lsystemd
 
 # What is linked into what.
 lib_sources = $(filter-out %/main.c,$(wildcard $(1)))
@@ -143,6 +143,7 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
+fault_forms := start-empty start-killed stop stop-asked drain publish checkpoint control children ticks controls clocks
 # inject.so stands in front of a sanitizer's functions, so there is none in it.
 fault_libs := $(libs_common) -lcmocka $(LDLIBS)
 $(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
@@ -155,6 +156,31 @@ $(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
 	@mkdir -p $(@D)
 	$(call say,link $@)
 	$(Q)$(CC) $(CPPFLAGS) $(az_cppflags) $(CFLAGS) $(az_cflags) -fPIC -shared $(LDFLAGS) -o $@ $<
+
+# The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
+kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
+kill_tests   := kill-test power-cut
+$(addprefix $(B)/tests/kill/,$(kill_tests)): $(B)/tests/kill/%: $(B)/tests/kill/%.o $(B)/tests/kill/audit.o \
+		$(B)/tests/kill/fleet.o $(B)/tests/kill/numbered.o $(B)/libctl.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/busy-trainer: $(B)/tests/kill/busy-trainer.o $(B)/tests/kill/numbered.o $(B)/libtrainer.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) -pthread $(LDLIBS)
+$(B)/tests/kill/numbered-worker: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+$(B)/tests/kill/numbered-worker-%: $(B)/tests/kill/numbered-worker.o $(B)/tests/kill/numbered.o $(B)/tests/kill/lane-%.o \
+		$(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
+# Sanitizers have their own tests to slow down: this one is about moments.
+kill_forms := $(if $(filter release,$(VARIANT)),kills real power-cut control weak late stale)
+.PHONY: kill-built kill-programs
+kill-built:
+	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
+kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -187,8 +213,13 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man
-	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests)
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
+	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms) -- $(fault_forms)
+
+## check-long: the same with the long forms of the tests that have one, which takes hours
+.PHONY: check-long
+check-long:
+	$(Q)AZPAR_LONG=1 AZPAR_TEST_TIMEOUT=14400 $(MAKE) check
 
 # Each header must compile alone; the boundary to libtorch also as C++.
 .PHONY: check-headers

@@ -58,6 +58,8 @@ static struct status_sources sources(const struct daemon *d) {
                 .intake = d->intake,
                 .window = d->window,
                 .sync = d->sync,
+                .refill = d->refill,
+                .disk = d->disk,
                 .publication = &d->publication,
                 .rates = d->rates,
                 .usage = &d->usage,
@@ -143,6 +145,7 @@ static void begin_stop(struct daemon *d, const char *why) {
                 return;
         log_notice("stopping: %s", why);
         d->stopping = true;
+        refill_stop(d->refill);
         notify_status(d, "STOPPING=1\n");
         atomic_store_explicit(&d->segment->header->stop, 1, memory_order_release);
         children_stop(d->children);
@@ -153,20 +156,23 @@ static void begin_stop(struct daemon *d, const char *why) {
 }
 
 /*
- * Only a person at the terminal is impatient, with a second SIGINT.  The others come more than once by
- * themselves: a terminal that hangs up sends SIGHUP twice, a supervisor SIGTERM after somebody's azparctl
- * stop.
+ * Who sends SIGTERM or SIGINT a second time is impatient.  Different ones come together by themselves: a
+ * terminal that hangs up sends SIGHUP twice, a supervisor SIGTERM after somebody's ^C or azparctl stop.
  */
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
         struct daemon *d = userdata;
-        bool impatient = si->ssi_signo == SIGINT && d->interrupted;
+        bool *came_before = si->ssi_signo == SIGINT    ? &d->interrupted
+                            : si->ssi_signo == SIGTERM ? &d->terminated
+                                                       : NULL;
+        bool impatient = came_before && *came_before;
         char why[64];
 
         (void) source;
-        d->interrupted = d->interrupted || si->ssi_signo == SIGINT;
+        if (came_before)
+                *came_before = true;
         (void) snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int) si->ssi_signo));
         if (impatient) {
-                log_warning("interrupted again: not waiting for the trainer's checkpoint");
+                log_warning("%s again: not waiting for the trainer's checkpoint", why);
                 children_kill_all(d->children);
         } else if (d->stopping)
                 log_notice("%s: stopping already, the trainer saves", why);
@@ -238,6 +244,16 @@ static int before_sleep(sd_event_source *source, void *userdata) {
         return drain_in(d, 0);
 }
 
+static int on_disk(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        struct daemon *d = userdata;
+
+        (void) source;
+        (void) fd;
+        (void) events;
+        disk_poll(d->disk);
+        return 0;
+}
+
 /* ---- the tick ---- */
 
 static void follow_checkpoints(struct daemon *d, uint64_t now_ns) {
@@ -281,6 +297,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         if (publication_poll(&d->publication, d->segment, true))
                 check_ready(d);
         control_poll(d->control);
+        disk_poll(d->disk); /* what the kernel did not take at once */
+        refill_tick(d->refill);
         if (d->n_ticks++ % NOTIFY_TICKS == 0)
                 notify_status(d, "");
         return start_timer(source, TICK_US);
@@ -529,6 +547,43 @@ static int add_children(struct daemon *d, struct error *e) {
         return r < 0 ? error_errno(e, r, "could not prepare for children") : 0;
 }
 
+static int open_disk(struct daemon *d) {
+        int refused = 0, r;
+
+        r = disk_new(true, true, &d->disk, &refused);
+        if (r < 0)
+                return r;
+        if (refused < 0)
+                log_warning("io_uring is not available (%s): azpard waits for its disk where it must read or "
+                            "sync",
+                            strerror(-refused));
+        r = sd_event_add_io(d->event, &d->disk_source, disk_event_fd(d->disk), EPOLLIN, on_disk, d);
+        if (r < 0)
+                return r;
+        return window_sync_new(d->event, d->window, (uint64_t) (d->config.replay_sync_interval * 1e6),
+                               d->disk, &d->sync);
+}
+
+static void import_changed(void *userdata) {
+        struct daemon *d = userdata;
+
+        control_poll(d->control);
+}
+
+static int open_refill(struct daemon *d, struct error *e) {
+        const struct refill_options o = {
+                .game = d->game,
+                .window = d->window,
+                .sync = d->sync,
+                .disk = d->disk,
+                .state_fd = d->state.fd,
+                .changed = import_changed,
+                .userdata = d,
+        };
+
+        return refill_new(d->event, &o, &d->refill, e);
+}
+
 int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
         int r;
 
@@ -543,11 +598,12 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
         if (r >= 0)
                 r = rates_new(&d->rates);
         if (r >= 0)
-                r = window_sync_new(d->event, d->window, (uint64_t) (d->config.replay_sync_interval * 1e6),
-                                    true, &d->sync);
+                r = open_disk(d);
         if (r < 0)
                 return error_errno(e, r, "could not set up the event loop");
-        r = add_children(d, e);
+        r = open_refill(d, e);
+        if (r == 0)
+                r = add_children(d, e);
         if (r < 0)
                 return r;
         return control_new(d->event, socket_path, &control_ops, d, &d->control, e);
@@ -633,6 +689,8 @@ int daemon_finish(struct daemon *d, struct error *e) {
         int r, result;
 
         d->control = (control_free(d->control), NULL);
+        disk_drain(d->disk);
+        d->refill = (refill_free(d->refill), NULL);
         d->sync = (window_sync_free(d->sync), NULL);
         result = finish_lanes(d, e);
         if (result < 0)
@@ -652,11 +710,14 @@ int daemon_finish(struct daemon *d, struct error *e) {
 }
 
 void daemon_deinit(struct daemon *d) {
-        sd_event_source **all[] = { &d->drain,    &d->wake,       &d->tick,       &d->watchdog,  &d->grace,
-                                    &d->deadline, &d->signals[0], &d->signals[1], &d->signals[2] };
+        sd_event_source **all[] = { &d->drain,      &d->wake,      &d->tick,        &d->watchdog,
+                                    &d->grace,      &d->deadline,  &d->disk_source, &d->signals[0],
+                                    &d->signals[1], &d->signals[2] };
 
         control_free(d->control);
         children_free(d->children);
+        disk_free(d->disk); /* before those that it would call back */
+        refill_free(d->refill);
         window_sync_free(d->sync);
         for (size_t i = 0; i < N_ELEMENTS(all); i++)
                 (void) sd_event_source_disable_unref(*all[i]);

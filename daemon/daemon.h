@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 #include "common/base/config.h"
+#include "common/base/disk.h"
 #include "common/base/error.h"
 #include "common/exchange/segment.h"
 #include "common/exchange/window.h"
@@ -24,6 +25,7 @@
 #include "daemon/options.h"
 #include "daemon/publication.h"
 #include "daemon/rates.h"
+#include "daemon/refill.h"
 #include "daemon/statedir.h"
 #include "daemon/throttle.h"
 #include "daemon/usage.h"
@@ -50,12 +52,14 @@ struct daemon {
         int wake_fd; /* workers and trainer write to it */
         struct children *children;
         struct control *control;
+        struct disk *disk;
         struct window_sync *sync;
+        struct refill *refill;
         struct rates *rates;
         struct usage usage;
         struct throttle throttle;
         sd_event_source *drain; /* take in from the lanes */
-        sd_event_source *wake, *tick, *watchdog, *grace, *deadline;
+        sd_event_source *wake, *tick, *watchdog, *grace, *deadline, *disk_source;
         sd_event_source *signals[3];
 
         uint64_t started_ns;
@@ -64,7 +68,7 @@ struct daemon {
         uint64_t watchdog_us; /* 0: systemd expects none */
         unsigned n_desired;   /* workers */
         bool ready, stopping;
-        bool interrupted; /* a SIGINT came */
+        bool interrupted, terminated; /* a SIGINT, a SIGTERM came */
 };
 
 #define DAEMON_INIT                                                                                          \

@@ -170,6 +170,7 @@ static int open_segment(struct daemon *d, const struct checkpoint *c, struct err
         r = segment_create(d->instance, n_slots, lane_bytes, d->game->rules, d->state.path, &d->segment, e);
         if (r < 0)
                 return r;
+        d->segment->header->origin = window_origin(d->window);
         show_checkpoint(d->segment->trainer, c);
         publication_announce(&d->publication, d->segment);
         return 0;

@@ -56,6 +56,7 @@ static void take_slot(struct rates *r, const struct segment *s, uint32_t slot) {
                 [RATE_SAMPLES] = atomic_load_explicit(&w->samples, memory_order_relaxed),
                 [RATE_SIMULATIONS] = atomic_load_explicit(&w->simulations, memory_order_relaxed),
                 [RATE_EVALUATIONS] = atomic_load_explicit(&w->evaluations, memory_order_relaxed),
+                [RATE_SPILLED] = atomic_load_explicit(&w->spilled_samples, memory_order_relaxed),
         };
 
         for (unsigned k = 0; k < RATE_N_; k++) {

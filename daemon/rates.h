@@ -13,7 +13,7 @@
 #include "common/base/error.h"
 #include "common/exchange/segment.h"
 
-enum rate { RATE_GAMES, RATE_SAMPLES, RATE_SIMULATIONS, RATE_EVALUATIONS, RATE_N_ };
+enum rate { RATE_GAMES, RATE_SAMPLES, RATE_SIMULATIONS, RATE_EVALUATIONS, RATE_SPILLED, RATE_N_ };
 
 #define RATES_ALL SEGMENT_MAX_WORKERS /* in place of a slot: the sum of all */
 

@@ -137,6 +137,34 @@ static bool find_idle_workers(const struct status_sources *s, char *reason) {
         return true;
 }
 
+/* Workers that cannot spill as they should, or files that cannot be taken back. Return: false: all is well.
+ */
+static bool find_spill_trouble(const struct status_sources *s, char *reason) {
+        const char *refill = refill_error(s->refill);
+
+        for (uint32_t i = 0; i < s->segment->n_workers; i++) {
+                const struct segment_worker *w = s->segment->workers[i];
+                int error = (int) MIN(LOAD(w->spill_errno), (uint32_t) INT_MAX);
+
+                if (children_get(s->children, i)->phase != CHILD_RUNNING)
+                        continue;
+                if (error)
+                        (void) snprintf(reason, STATUS_REASON_MAX,
+                                        "worker %u could not write spill files: %s", (unsigned) i,
+                                        strerror(error));
+                else if (LOAD(w->spill_full))
+                        (void) snprintf(
+                                reason, STATUS_REASON_MAX,
+                                "worker %u waits: its spill files are at the limit (service.spill_max)",
+                                (unsigned) i);
+                if (reason[0])
+                        return true;
+        }
+        if (refill)
+                (void) snprintf(reason, STATUS_REASON_MAX, "%.*s", STATUS_REASON_MAX - 1, refill);
+        return refill;
+}
+
 /* What keeps azpar from doing all of its work. Return: false if nothing does. */
 static bool find_degradation(const struct status_sources *s, char *reason) {
         const struct child *trainer = children_get(s->children, CHILDREN_TRAINER);
@@ -157,7 +185,8 @@ static bool find_degradation(const struct status_sources *s, char *reason) {
         else if (save_errno)
                 (void) snprintf(reason, STATUS_REASON_MAX, "the trainer could not save: %s",
                                 strerror(save_errno));
-        else if (!find_idle_workers(s, reason) && s->publication->refused_reason[0])
+        else if (!find_idle_workers(s, reason) && !find_spill_trouble(s, reason) &&
+                 s->publication->refused_reason[0])
                 (void) snprintf(reason, STATUS_REASON_MAX, "published weights refused: %.220s",
                                 s->publication->refused_reason);
         return reason[0];
@@ -230,7 +259,7 @@ static void put_window(struct object o, const struct status_sources *s) {
         put_count(w, "capacity", window_capacity(s->window));
         put_count(w, "inserted", tail);
         put_count(w, "damaged", window_n_damaged(s->window));
-        put_count(w, "durable", window_sync_tail(s->sync));
+        put_count(w, "durable", window_durable(s->window));
         put_number(l, "target_ratio", s->config->replay_ratio);
         put_number(l, "ratio", tail ? (double) trained / (double) tail : 0.0);
         put_count(l, "inserted", inserted);
@@ -320,6 +349,7 @@ static void put_worker(struct object o, const struct status_sources *s, uint32_t
         put_count(o, "lane_used", lane_used(&s->segment->lanes[slot]));
         put_count(o, "lane_bytes", s->segment->lane_bytes);
         put_count(o, "lane_waits", LOAD(w->lane_waits));
+        put_count(o, "spilled_samples", rates_total(s->rates, slot, RATE_SPILLED));
         put_count(o, "bad_records", intake_slot_counts(s->intake, slot)->bad_records);
         put_count(o, "refused", LOAD(w->refused));
         put_foreign_text(o, "refused_reason", w->refused_text, sizeof(w->refused_text));
@@ -368,7 +398,39 @@ static void put_intake(struct object o, const struct status_sources *s) {
         put_count(disk, "state_bytes", s->usage->disk.state_bytes);
         put_count(disk, "window_bytes", s->usage->window_bytes);
         put_count(disk, "free_bytes", s->usage->disk.free_bytes);
-        put(disk, "io_uring", cJSON_CreateBool(window_sync_uses_uring(s->sync)));
+        put(disk, "io_uring", cJSON_CreateBool(disk_uses_uring(s->disk)));
+}
+
+static void put_spill(struct object o, const struct status_sources *s) {
+        const struct refill_counts *c = refill_counts(s->refill);
+        struct spill_waiting w = refill_waiting(s->refill);
+        uint64_t now_us = clock_unix_us(), n_done = 0, n_bytes = 0;
+        const char *reading = refill_reading(s->refill, &n_done, &n_bytes);
+        struct object spill = put_object(o, "spill"), r;
+
+        put_count(spill, "files", w.n_files);
+        put_count(spill, "bytes", w.n_bytes);
+        /* files of the future are as new as can be: a clock was set back */
+        put_number(spill, "oldest_age_s",
+                   w.oldest_unix_us ? (double) (now_us - MIN(w.oldest_unix_us, now_us)) / 1e6 : NAN);
+        put_count(spill, "ignored", w.n_ignored);
+        put_number(spill, "in_samples_per_s", rates_per_s(s->rates, RATES_ALL, RATE_SPILLED));
+        put_number(spill, "out_samples_per_s", refill_samples_per_s(s->refill));
+        put_count(spill, "spilled_samples", rates_total(s->rates, RATES_ALL, RATE_SPILLED));
+        put_count(spill, "taken_files", c->files);
+        put_count(spill, "taken_samples", c->samples);
+        put_count(spill, "taken_bytes", c->bytes);
+        put_count(spill, "duplicates", c->duplicates);
+        put_count(spill, "rejected", c->rejected);
+        put_text(spill, "error", refill_error(s->refill));
+        if (!reading) {
+                put(spill, "reading", cJSON_CreateNull());
+                return;
+        }
+        r = put_object(spill, "reading");
+        put_text(r, "file", reading);
+        put_count(r, "done_bytes", n_done);
+        put_count(r, "bytes", n_bytes);
 }
 
 cJSON *status_build(const struct status_sources *s, uint64_t now_ns) {
@@ -398,6 +460,7 @@ cJSON *status_build(const struct status_sources *s, uint64_t now_ns) {
         put_workers(o, s, now_ns);
         put_trainer(o, s, now_ns);
         put_intake(o, s);
+        put_spill(o, s);
         if (ok)
                 return o.json;
         cJSON_Delete(o.json);

@@ -19,6 +19,7 @@
 #include "daemon/intake.h"
 #include "daemon/publication.h"
 #include "daemon/rates.h"
+#include "daemon/refill.h"
 #include "daemon/usage.h"
 #include "daemon/window_sync.h"
 
@@ -31,6 +32,8 @@ struct status_sources {
         const struct intake *intake;
         const struct window *window;
         const struct window_sync *sync;
+        const struct disk *disk;
+        const struct refill *refill;
         const struct publication *publication;
         const struct rates *rates;
         const struct usage *usage;

@@ -26,6 +26,7 @@
 #include "common/base/version.h"
 #include "common/exchange/segment.h"
 #include "common/games/game.h"
+#include "worker/commit.h"
 #include "worker/evaluate.h"
 #include "worker/selfplay.h"
 
@@ -38,6 +39,9 @@
  */
 #define LANE_POLL_NS    (2 * NS_PER_MS)
 #define CONTROL_POLL_NS (5 * NS_PER_MS)
+
+/* At the end, for what was spilled; below azpard's patience of 5 s. */
+#define FLUSH_NS (3 * NS_PER_S)
 
 /* Between two tries of weights that could not be had for a reason that may pass, such as too many open files.
  */
@@ -54,10 +58,10 @@ struct worker {
         struct segment *segment;
         struct evaluate *evaluate;
         struct selfplay *selfplay;
+        struct commit commit;
 
         const struct segment_header *header; /* of segment */
         struct segment_worker *own;          /* of segment: our slot */
-        struct lane *lane;                   /* of segment */
         uint64_t slot;
         int state_fd, wake_fd; /* inherited, open as long as the process lives */
 
@@ -76,6 +80,7 @@ static void on_sigterm(int signal_number) {
 
 static void worker_deinit(struct worker *w) {
         selfplay_free(w->selfplay);
+        commit_deinit(&w->commit);
         evaluate_free(w->evaluate);
         segment_free(w->segment);
         game_free(w->game);
@@ -193,31 +198,21 @@ static float value_at(void *context, unsigned i) {
         return evaluate_value(w->evaluate, i);
 }
 
-/* Commit a game's record, waiting while the lane is full. */
-static int commit_record(void *context, const unsigned char *record, size_t n_bytes, struct error *e) {
+/* Let a game's record go, waiting while nobody takes it. */
+static int commit_game(void *context, const unsigned char *record, size_t n_bytes, struct error *e) {
         struct worker *w = context;
-        bool waited = false;
         int r;
 
         for (;;) {
                 if (should_stop(w))
                         return SELFPLAY_E_STOP;
-                r = lane_write(w->lane, record, (uint32_t) n_bytes);
-                if (r != LANE_E_FULL)
-                        break;
-                if (!waited)
-                        (void) atomic_fetch_add_explicit(&w->own->lane_waits, 1, memory_order_relaxed);
-                waited = true;
+                r = commit_record(&w->commit, record, n_bytes, e);
+                if (r != COMMIT_E_WAIT)
+                        return r;
                 set_state(w, WORKER_WAITING);
                 clock_sleep_ns(LANE_POLL_NS);
+                commit_poll(&w->commit);
         }
-        if (r == LANE_E_BROKEN)
-                return error_set(e, -EBADMSG, "lane %" PRIu64 ": its indices lie", w->slot);
-        if (r < 0)
-                return error_errno(e, r, "lane %" PRIu64 ": could not write a record of %zu bytes", w->slot,
-                                   n_bytes);
-        segment_wake_consumer(w->segment, w->wake_fd);
-        return 0;
 }
 
 /* ---- the loop ---- */
@@ -242,6 +237,7 @@ static int play(struct worker *w, struct error *e) {
                 bool paused = is_set(&w->header->pause);
 
                 take_up_model(w);
+                commit_poll(&w->commit);
                 if (paused || !w->has_weights || is_set(&w->header->throttle)) {
                         set_state(w, paused           ? WORKER_PAUSED
                                      : w->has_weights ? WORKER_THROTTLED
@@ -255,9 +251,27 @@ static int play(struct worker *w, struct error *e) {
                         return r;
                 publish_counters(w);
                 if (r == SELFPLAY_E_STOP)
-                        return 0;
+                        break;
         }
         return 0;
+}
+
+/* What was spilled and does not lie in a file yet: azpard gives us some seconds, then it kills. */
+static void finish_spilling(struct worker *w) {
+        const struct spill_counters *c = spill_counters(w->commit.spill);
+        uint64_t begin_ns = clock_now_ns();
+
+        while (!commit_flush(&w->commit)) {
+                if (clock_now_ns() - begin_ns >= FLUSH_NS) {
+                        log_warning("worker %" PRIu64 ": its last spilled games are given up: %s", w->slot,
+                                    c->full    ? "service.spill_max is reached"
+                                    : c->error ? strerror(-c->error)
+                                               : "the disk is too slow");
+                        return;
+                }
+                beat(w);
+                clock_sleep_ns(LANE_POLL_NS);
+        }
 }
 
 /* ---- start ---- */
@@ -266,14 +280,17 @@ static int play(struct worker *w, struct error *e) {
 static void reset_counters(struct worker *w, uint64_t incarnation) {
         struct segment_worker *own = w->own;
         _Atomic uint64_t *counters[] = {
-                &own->generation,  &own->lag_ns,  &own->max_lag_ns, &own->refused,
-                &own->games,       &own->plies,   &own->samples,    &own->simulations,
-                &own->evaluations, &own->batches, &own->lane_waits,
+                &own->generation,      &own->lag_ns,        &own->max_lag_ns, &own->refused,
+                &own->games,           &own->plies,         &own->samples,    &own->simulations,
+                &own->evaluations,     &own->batches,       &own->lane_waits, &own->spilled_files,
+                &own->spilled_samples, &own->spilled_bytes,
         };
 
         for (size_t i = 0; i < N_ELEMENTS(counters); i++)
                 put(counters[i], 0);
         memset(own->refused_text, 0, sizeof(own->refused_text));
+        atomic_store_explicit(&own->spill_errno, 0, memory_order_relaxed);
+        atomic_store_explicit(&own->spill_full, 0, memory_order_relaxed);
         atomic_store_explicit(&own->precision, evaluate_precision(w->evaluate), memory_order_relaxed);
         set_state(w, WORKER_STARTING);
         put(&own->incarnation, incarnation);
@@ -288,16 +305,15 @@ static int map_slot(struct worker *w, int segment_fd, struct error *e) {
                 return r;
         w->header = w->segment->header;
         w->own = w->segment->workers[w->slot];
-        w->lane = &w->segment->lanes[w->slot];
         if (strncmp(w->header->rules, w->game->rules, sizeof(w->header->rules)) != 0)
                 return error_set(e, -EINVAL, "the shared memory is for another game than '%s'",
                                  w->game->rules);
-        if (needed > w->lane->size)
+        if (needed > w->segment->lane_bytes)
                 return error_set(e, -EINVAL,
                                  "service.lane_bytes: %" PRIu64
                                  " is too small for '%s', whose longest game may "
                                  "take %" PRIu64,
-                                 w->lane->size, w->game->rules, needed);
+                                 w->segment->lane_bytes, w->game->rules, needed);
         return 0;
 }
 
@@ -307,7 +323,7 @@ static int start_selfplay(struct worker *w, uint64_t incarnation, struct error *
                                           .run = run_batch,
                                           .logits = logits_at,
                                           .value = value_at,
-                                          .commit = commit_record };
+                                          .commit = commit_game };
         struct selfplay_options o = { .games = (uint32_t) w->config.selfplay_games,
                                       .seed = w->config.selfplay_seed,
                                       .slot = w->slot,
@@ -350,6 +366,10 @@ static int worker_init(struct worker *w, const struct arguments *a, struct error
                 return r;
         evaluate_on_layer(w->evaluate, beat, w);
         reset_counters(w, a->incarnation);
+        r = commit_init(&w->commit, w->game, w->segment, (uint32_t) w->slot, w->state_fd, w->wake_fd,
+                        w->config.service_spill_after, w->config.service_spill_max, e);
+        if (r < 0)
+                return r;
         return start_selfplay(w, a->incarnation, e);
 }
 
@@ -455,8 +475,10 @@ int main(int argc, char **argv) {
                 return EXIT_FAILURE;
         }
         r = worker_init(&w, &arguments, &e);
-        if (r == 0)
+        if (r == 0) {
                 r = play(&w, &e);
+                finish_spilling(&w);
+        }
         if (r == 0)
                 return EXIT_SUCCESS;
         log_error("worker %" PRIu64 ": %s", arguments.slot, e.text[0] ? e.text : strerror(-r));

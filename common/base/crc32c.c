@@ -10,6 +10,7 @@
 #include "common/base/crc32c.h"
 
 #include <isa-l/crc.h>
+#include <isa-l/crc64.h>
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -30,6 +31,13 @@ static void clean_vector_registers(void) {
 uint32_t crc32c(const void *bytes, size_t n) {
         /* ISA-L's prototype lacks const; it does not write */
         uint32_t crc = ~crc32_iscsi((unsigned char *) (uintptr_t) bytes, (int) n, UINT32_MAX);
+
+        clean_vector_registers();
+        return crc;
+}
+
+uint64_t crc64(uint64_t before, const void *bytes, size_t n) {
+        uint64_t crc = crc64_ecma_refl(before, bytes, n);
 
         clean_vector_registers();
         return crc;

@@ -38,8 +38,19 @@
 #define SAMPLE_VALUE_LIMIT  1.001f /* a mean of values in -1 .. 1 may be off by rounding */
 #define SAMPLE_WEIGHT_LIMIT 1000.0f
 
+/*
+ * Which way a sample took is part of its identity in the window.  Lane and spill files of one worker each bring
+ * ascending sequence numbers, but together they do not: a game that was spilled comes in after younger ones that
+ * found room in the lane.  So that azpard can tell what it had already from the newest sample of each way alone, the
+ * slots of the ways differ.
+ */
+#define SAMPLE_SLOT_SPILLED      256u /* + the worker's slot: through a spill file */
+#define SAMPLE_SLOT_IMPORTED     512u /* from a file without an identity of ours: incarnation names the file, */
+#define SAMPLE_SLOT_IMPORTED_F32 513u /* sequence the place in it; _F32: its policy was in single precision */
+#define SAMPLE_N_SLOTS           514u
+
 struct sample_id {
-        uint64_t slot;        /* worker slot */
+        uint64_t slot;        /* worker slot, below SAMPLE_SLOT_SPILLED, or one of the above */
         uint64_t incarnation; /* of the worker process, never used twice */
         uint64_t sequence;    /* from 0, contiguous within an incarnation */
 };

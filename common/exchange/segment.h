@@ -23,6 +23,7 @@
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "common/base/error.h"
 #include "common/exchange/lane.h"
@@ -45,6 +46,7 @@ struct segment_header {
         unsigned char boot_id[16];         /* /proc/sys/kernel/random/boot_id */
         char rules[48];                    /* struct game's rules text */
         char state_path[SEGMENT_PATH_MAX]; /* resolved state directory; another instance's is refused */
+        uint64_t origin; /* window_origin(), for spill files; set by azpard before it has children */
 
         /* control words, written by azpard alone */
         /* of model.safetensors, 0: none yet; release, pairs with acquire in workers */
@@ -123,8 +125,13 @@ struct segment_worker {
         _Atomic uint64_t lane_waits;
         /* written before `refused` grows (release); may be torn: for people only */
         char refused_text[SEGMENT_REASON_MAX];
+        /* spill files that were renamed into place, and what is in them */
+        _Atomic uint64_t spilled_files, spilled_samples, spilled_bytes;
+        _Atomic uint32_t spill_errno; /* why the last one could not be written (it is tried again); 0: it could */
+        _Atomic uint32_t spill_full;  /* 1: at the limit service.spill_max */
 };
 
+static_assert(offsetof(struct segment_header, generation) == 1152, "shared layout changed: bump SEGMENT_VERSION");
 static_assert(sizeof(struct segment_header) <= SEGMENT_PAGE, "header does not fit its page");
 static_assert(sizeof(struct segment_trainer) <= SEGMENT_PAGE, "trainer block does not fit its page");
 static_assert(sizeof(struct segment_worker) <= SEGMENT_PAGE, "worker block does not fit its page");

@@ -48,6 +48,7 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include "common/base/crc32c.h"
@@ -89,6 +90,7 @@ struct window {
         bool writable;
         uint64_t n_slots; /* private copies, checked once */
         uint32_t slot_bytes;
+        uint64_t origin;
         uint64_t floor; /* header.first */
         uint64_t n_damaged;
         /* azpard: what it has published; trainer: what it saw last, for when the header cannot be read */
@@ -232,6 +234,14 @@ static void make_header(const struct game *g, uint64_t n_slots, struct window_he
         atomic_init(&ret->next_incarnation, 1);
 }
 
+static int draw_origin(uint64_t *ret, struct error *e) {
+        do
+                if (getrandom(ret, sizeof(*ret), 0) != sizeof(*ret))
+                        return error_errno(e, -errno, "could not draw an origin");
+        while (*ret == 0);
+        return 0;
+}
+
 static int write_zeros(int fd, uint64_t n_bytes) {
         static const unsigned char zeros[1 << 16] = { 0 };
 
@@ -320,6 +330,7 @@ static int window_new(int fd, bool writable, const struct game *g, const struct 
         w->n_slots = h->n_slots;
         w->slot_bytes = h->slot_bytes;
         w->n_mapped_bytes = file_bytes(h->n_slots, h->slot_bytes);
+        w->origin = h->origin;
         w->floor = h->first;
         w->tail = h->tail;
         atomic_init(&w->published, h->tail);
@@ -345,6 +356,9 @@ static int make_file(int dir_fd, const char *temporary, const struct game *g, ui
         int r;
 
         make_header(g, n_samples + GAME_MAX_PLIES, &header);
+        r = draw_origin(&header.origin, e);
+        if (r < 0)
+                return r;
         fd = openat(dir_fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
         if (fd < 0)
                 return error_errno(e, -errno, "could not create '%s'", temporary);
@@ -391,6 +405,7 @@ static int copy_samples(const struct window *from, struct window *to, struct err
                                            "could not write sample %" PRIu64 " of the new size", i);
         }
         make_header(from->game, to->n_slots, &h);
+        h.origin = from->origin;
         /* nobody else has the new file yet */
         atomic_init(&h.first, first);
         atomic_init(&h.tail, tail);
@@ -398,6 +413,7 @@ static int copy_samples(const struct window *from, struct window *to, struct err
         r = write_header(to->fd, &h);
         if (r < 0)
                 return error_errno(e, r, "could not write the header of the new size");
+        to->origin = from->origin;
         to->floor = first;
         to->tail = tail;
         to->next_incarnation = from->next_incarnation;
@@ -531,6 +547,13 @@ static int publish_tail(struct window *w) {
         return r;
 }
 
+static int store_origin(void *context) {
+        struct window *w = context;
+
+        w->header->origin = w->origin;
+        return 0;
+}
+
 /* Bring @w, just mapped, to what is whole in it. */
 static int recover(struct window *w, struct error *e) {
         uint64_t tail = w->tail, next = w->next_incarnation;
@@ -554,9 +577,16 @@ static int recover(struct window *w, struct error *e) {
                                    WINDOW_HEADER_BYTES + c.at * w->slot_bytes);
         w->n_damaged = tail - c.first - c.n_in_window;
         w->tail = MIN(tail, MAX(c.end, w->floor));
-        if (w->tail == tail && c.n_wiped == 0)
+        if (w->tail == tail && c.n_wiped == 0 && w->origin != 0)
                 return 0;
-        r = publish_tail(w);
+        if (w->origin == 0) { /* made before there were any */
+                r = draw_origin(&w->origin, e);
+                if (r < 0)
+                        return r;
+                r = guarded(w, store_origin, w);
+        }
+        if (r == 0)
+                r = publish_tail(w);
         if (r < 0)
                 return error_errno(e, find_reason(w), "could not write its header");
         r = window_sync(w);
@@ -665,6 +695,10 @@ uint64_t window_first(const struct window *w) {
         return first_below(w, window_tail(w));
 }
 
+uint64_t window_origin(const struct window *w) {
+        return w->origin;
+}
+
 uint64_t window_n_damaged(const struct window *w) {
         return w->n_damaged;
 }
@@ -724,9 +758,21 @@ int window_read(const struct window *w, uint64_t number, struct sample *ret) {
         return 0;
 }
 
-int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots) {
+int window_read_id(const struct window *w, uint64_t number, struct sample_id *ret) {
         uint64_t tail = window_tail(w);
         union slot_image image;
+        int r;
+
+        if (number >= tail || number < first_below(w, tail))
+                return WINDOW_E_GONE;
+        r = read_slot(w, number, &image);
+        if (r != 0)
+                return r;
+        return sample_decode_id(image.sample, image.length, ret, NULL) < 0 ? WINDOW_E_GONE : 0;
+}
+
+int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots) {
+        uint64_t tail = window_tail(w);
         struct sample_id id;
         int r;
 
@@ -734,11 +780,10 @@ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots)
         for (uint64_t i = first_below(w, tail); i < tail; i++) {
                 struct sample_id *newest;
 
-                r = read_slot(w, i, &image);
+                r = window_read_id(w, i, &id);
                 if (r < 0)
                         return r;
-                if (r > 0 || sample_decode_id(image.sample, image.length, &id, NULL) < 0 ||
-                    id.slot >= n_slots)
+                if (r > 0 || id.slot >= n_slots)
                         continue;
                 newest = &ret[id.slot];
                 if (id.incarnation > newest->incarnation ||

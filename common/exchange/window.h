@@ -50,6 +50,7 @@ struct window_header {
         char rules[GAME_RULES_MAX];
         uint32_t constant_crc; /* crc32c of the bytes above */
         uint32_t unused;
+        uint64_t origin; /* random, not 0: names whose identities those of the samples are; 0 in older files */
 
         /* written by azpard alone */
         _Alignas(64) _Atomic uint64_t tail; /* samples ever appended; release, see window_tail() */
@@ -102,6 +103,12 @@ uint64_t window_first(const struct window *w);
 uint64_t window_tail(const struct window *w);
 uint64_t window_capacity(const struct window *w);
 
+/*
+ * Whose identities those of the samples are: a random number that a file keeps for ever.  (slot, incarnation, sequence)
+ * of another origin mean other samples.
+ */
+uint64_t window_origin(const struct window *w);
+
 /* Samples that window_open() found damaged, inside the window or at its end. */
 uint64_t window_n_damaged(const struct window *w);
 
@@ -125,6 +132,9 @@ must_check_ int window_append(struct window *w, const struct window_item *items,
  * Return: 0; WINDOW_E_GONE, also where the disk cannot give it.
  */
 must_check_ int window_read(const struct window *w, uint64_t number, struct sample *ret);
+
+/* Only the identity of sample @number. Return: 0, WINDOW_E_GONE, or a negative errno: it cannot be read. */
+must_check_ int window_read_id(const struct window *w, uint64_t number, struct sample_id *ret);
 
 /*
  * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in

@@ -150,6 +150,20 @@ static void show_learning(const cJSON *s, FILE *out) {
             seconds(s, "checkpoint.age_s").text);
 }
 
+/* Shown when there is or was something to show. */
+static void show_spill(const cJSON *s, FILE *out) {
+        if (!(number(s, "spill.files") > 0 || number(s, "spill.spilled_samples") > 0 ||
+              number(s, "spill.taken_files") > 0 || number(s, "spill.rejected") > 0))
+                return;
+        row(out, "spill", "%s files wait (%s, the oldest %s old); samples in %s/s, out %s/s; %s taken in",
+            count(s, "spill.files").text, bytes(s, "spill.bytes").text, seconds(s, "spill.oldest_age_s").text,
+            count(s, "spill.in_samples_per_s").text, count(s, "spill.out_samples_per_s").text,
+            count(s, "spill.taken_samples").text);
+        if (number(s, "spill.rejected") > 0)
+                (void) fprintf(out, "           %s files set aside in spill/rejected\n",
+                               count(s, "spill.rejected").text);
+}
+
 static void show_samples(const cJSON *s, FILE *out) {
         row(out, "window", "%s of %s samples (%s), %s inserted, %s damaged", count(s, "window.samples").text,
             count(s, "window.capacity").text,
@@ -165,6 +179,7 @@ static void show_samples(const cJSON *s, FILE *out) {
             count(s, "intake.records").text, count(s, "intake.bad_records").text,
             count(s, "intake.duplicates").text, count(s, "intake.lanes_reset").text,
             bytes(s, "intake.reset_bytes").text);
+        show_spill(s, out);
         row(out, "disk", "%s, of it the window %s; %s free", bytes(s, "disk.state_bytes").text,
             bytes(s, "disk.window_bytes").text, bytes(s, "disk.free_bytes").text);
 }

@@ -27,14 +27,17 @@ wait "$azpard_pid" || fail "azpard's exit status is $?"
 saved=$(newest)
 [ "$((10#${saved:-0}))" -ge "$step" ] || fail "stopped at step $step, but the newest checkpoint is '$saved'"
 
-start_azpard --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
-wait_until ".step > $step + 20"
-kill -STOP -- "$(q .trainer.pid)"
-signal INT
-wait_until '.state == "stopping"'
-signal INT
-wait_for "azpard is gone" gone
-wait "$azpard_pid" || fail "azpard's exit status is $?"
-azpard_pid=
-logged 'interrupted again' || fail "the log does not say why the trainer was killed"
-audit
+# Somebody does not want to wait: the same signal again, either of the two.
+for name in INT TERM; do
+        start_azpard --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
+        wait_until ".step > $step + 20"
+        kill -STOP -- "$(q .trainer.pid)"
+        signal $name
+        wait_until '.state == "stopping"'
+        signal $name
+        wait_for "azpard is gone" gone
+        wait "$azpard_pid" || fail "azpard's exit status is $?"
+        azpard_pid=
+        logged "SIG$name again" || fail "the log does not say why the trainer was killed"
+        audit
+done

@@ -3,12 +3,12 @@
  * audit CONFIG WINDOW: read all of a replay window and prove "exactly once" from the samples' identities, for
  * the end-to-end tests.
  *
- * Within an incarnation samples are numbered without holes, and azpard appends them in that order.  So with
- * the window as it is: each sample of an incarnation must be the successor of the one before it, and the
- * first one must be number 0 unless older samples have left the window.  A sample inserted twice or never
- * breaks that.
+ * Within an incarnation samples are numbered without holes.  They come through the lane and through spill
+ * files, each way in ascending order.  So with the window as it is: each number of an incarnation must be
+ * there once, from 0 to the highest, unless older samples have left the window.  Then numbers below the first
+ * one of the lane may be missing.
  *
- * Prints {"samples":N,"incarnations":N,"twice":N,"missing":N}.
+ * Prints {"samples":N,"incarnations":N,"spilled":N,"imported":N,"twice":N,"missing":N}.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,34 +19,49 @@
 #include "common/base/config.h"
 #include "common/exchange/window.h"
 
-#define MAX_INCARNATIONS 65536
-
 struct tally {
-        uint64_t samples, incarnations, twice, missing;
+        uint64_t samples, incarnations, spilled, imported, twice, missing;
 };
 
-/* @next: for each incarnation the number expected next, plus 1; 0: not seen yet. */
-static void count_sample(struct tally *t, const struct sample *s, bool complete,
-                         uint64_t next[static MAX_INCARNATIONS]) {
-        uint64_t i = s->id.incarnation, expected;
+static int by_identity(const void *a, const void *b) {
+        const struct sample_id *x = a, *y = b;
 
-        if (i >= MAX_INCARNATIONS) {
-                t->missing++;
-                return;
+        if (x->incarnation != y->incarnation)
+                return x->incarnation < y->incarnation ? -1 : 1;
+        return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
+}
+
+/* @ids: of one incarnation, ascending. */
+static void count_incarnation(struct tally *t, const struct sample_id *ids, size_t n, bool complete) {
+        uint64_t first = UINT64_MAX; /* below it samples may have left the window */
+
+        for (size_t i = 0; i < n && first == UINT64_MAX; i++)
+                if (ids[i].slot < SAMPLE_SLOT_SPILLED)
+                        first = ids[i].sequence;
+        t->incarnations++;
+        t->missing += complete ? ids[0].sequence : 0;
+        for (size_t i = 1; i < n; i++) {
+                t->twice += ids[i].sequence == ids[i - 1].sequence;
+                if (ids[i].sequence > ids[i - 1].sequence + 1 && (complete || ids[i].sequence > first))
+                        t->missing += ids[i].sequence - ids[i - 1].sequence - 1;
         }
-        t->samples++;
-        t->incarnations += next[i] == 0;
-        expected = next[i] ? next[i] - 1 : complete ? 0 : s->id.sequence;
-        if (s->id.sequence > expected)
-                t->missing += s->id.sequence - expected;
-        if (s->id.sequence < expected)
-                t->twice++;
-        else
-                next[i] = s->id.sequence + 2;
+}
+
+static void count(struct tally *t, struct sample_id *ids, size_t n, bool complete) {
+        qsort(ids, n, sizeof(*ids), by_identity);
+        for (size_t i = 0, end; i < n; i = end) {
+                for (end = i + 1; end < n && ids[end].incarnation == ids[i].incarnation; end++)
+                        ;
+                if (ids[i].slot >= SAMPLE_SLOT_IMPORTED)
+                        t->imported += end - i;
+                else
+                        count_incarnation(t, ids + i, end - i, complete);
+        }
 }
 
 static int audit(const char *config_path, const char *window_path, struct error *e) {
-        static uint64_t next[MAX_INCARNATIONS];
+        cleanup_(freep) struct sample_id *ids = NULL;
+        uint64_t first, n;
         cleanup_(fd_closep) int fd = -1;
         cleanup_(window_freep) struct window *w = NULL;
         cleanup_(game_freep) struct game *g = NULL;
@@ -66,14 +81,22 @@ static int audit(const char *config_path, const char *window_path, struct error 
         r = window_map(fd, g, &w, e);
         if (r < 0)
                 return r;
-        for (uint64_t i = window_first(w); i < window_tail(w); i++) {
-                if (window_read(w, i, &s) != 0)
-                        return error_set(e, -EBADMSG, "sample %" PRIu64 " is damaged", i);
-                count_sample(&t, &s, window_first(w) == 0, next);
+        first = window_first(w);
+        n = window_tail(w) - first;
+        ids = calloc(n + 1, sizeof(*ids));
+        if (!ids)
+                return error_errno(e, -ENOMEM, "could not hold the identities");
+        for (uint64_t i = 0; i < n; i++) {
+                if (window_read(w, first + i, &s) != 0)
+                        return error_set(e, -EBADMSG, "sample %" PRIu64 " is damaged", first + i);
+                ids[i] = s.id;
+                t.spilled += s.id.slot >= SAMPLE_SLOT_SPILLED && s.id.slot < SAMPLE_SLOT_IMPORTED;
         }
-        (void) printf("{\"samples\":%" PRIu64 ",\"incarnations\":%" PRIu64 ",\"twice\":%" PRIu64
-                      ",\"missing\":%" PRIu64 "}\n",
-                      t.samples, t.incarnations, t.twice, t.missing);
+        t.samples = n;
+        count(&t, ids, n, first == 0);
+        (void) printf("{\"samples\":%" PRIu64 ",\"incarnations\":%" PRIu64 ",\"spilled\":%" PRIu64
+                      ",\"imported\":%" PRIu64 ",\"twice\":%" PRIu64 ",\"missing\":%" PRIu64 "}\n",
+                      t.samples, t.incarnations, t.spilled, t.imported, t.twice, t.missing);
         return 0;
 }
 

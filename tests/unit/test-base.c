@@ -97,6 +97,8 @@ static void test_crc32c(void **state) {
         assert_int_equal(crc32c("123456789", 9), 0xe3069283);
         assert_int_equal(crc32c(zeros, 32), 0x8a9136aa); /* RFC 3720, B.4 */
         assert_int_equal(crc32c("", 0), 0);
+        assert_int_equal(crc64(0, "123456789", 9), 0x995dc9bbdf1939fa); /* CRC-64/XZ's check value */
+        assert_int_equal(crc64(crc64(0, "1234", 4), "56789", 5), 0x995dc9bbdf1939fa);
 }
 
 static void test_error(void **state) {

@@ -50,7 +50,8 @@ static const char whole[] =
         "\"heartbeat_age_s\":0.2,\"pss_bytes\":124000000,\"private_dirty_bytes\":58000000},"
         "\"intake\":{\"records\":9000,\"samples\":217600,\"bad_records\":0,\"duplicates\":0,\"reset_bytes\":"
         "0,"
-        "\"lanes_reset\":0},\"disk\":{\"state_bytes\":52000000,\"window_bytes\":40000000,\"free_bytes\":34e9}"
+        "\"lanes_reset\":0},\"spill\":{\"files\":3,\"bytes\":300000,\"oldest_age_s\":12,\"in_samples_per_s\":61.7,"
+        "\"out_samples_per_s\":0,\"spilled_samples\":800,\"taken_samples\":0,\"taken_files\":0,\"rejected\":1},\"disk\":{\"state_bytes\":52000000,\"window_bytes\":40000000,\"free_bytes\":34e9}"
         "}";
 
 static const char expected[] =
@@ -69,6 +70,8 @@ static const char expected[] =
         "per second 123 samples, 5.50 games, 12.3k simulations, 11k evaluations\n"
         "so far     218k samples, 9k games, 21M simulations, 20M evaluations\n"
         "intake     9k records; bad 0, duplicates 0, lanes reset 0 (0 B)\n"
+        "spill      3 files wait (300 kB, the oldest 12 s old); samples in 61.7/s, out 0/s; 0 taken in\n"
+        "           1 files set aside in spill/rejected\n"
         "disk       52 MB, of it the window 40 MB; 34 GB free\n"
         "trainer    pid 4712, training on cpu, restarts 0, last exit -, heard of 200 ms ago, memory 124 MB\n"
         "workers    2, wanted 2\n"

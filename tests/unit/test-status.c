@@ -24,7 +24,9 @@ struct fixture {
         struct intake *intake;
         sd_event *event;
         struct children *children;
+        struct disk *disk;
         struct window_sync *sync;
+        struct refill *refill;
         struct rates *rates;
         struct publication publication;
         struct usage usage;
@@ -63,9 +65,15 @@ static void run(struct fixture *f, unsigned number) {
         child(f, number)->first_beat_ns = child(f, number)->last_beat_ns = clock_now_ns();
 }
 
+static void nothing_changed(void *userdata) {
+        (void) userdata;
+}
+
 static int set_up(void **state) {
         static unsigned n;
         struct fixture *f = calloc(1, sizeof(*f));
+        struct refill_options refill = { .changed = nothing_changed };
+        int refused;
         struct children_options o = { .worker_path = "/bin/false",
                                       .trainer_path = "/bin/false",
                                       .n_slots = N_SLOTS,
@@ -88,7 +96,14 @@ static int set_up(void **state) {
         assert_int_equal(intake_new(f->game, f->window, &f->intake), 0);
         assert_true(sd_event_new(&f->event) >= 0);
         assert_int_equal(children_new(f->event, &o, &ops, f, &f->children), 0);
-        assert_int_equal(window_sync_new(f->event, f->window, 1000000, false, &f->sync), 0);
+        assert_int_equal(disk_new(true, true, &f->disk, &refused), 0);
+        assert_int_equal(window_sync_new(f->event, f->window, 1000000, f->disk, &f->sync), 0);
+        refill.game = f->game;
+        refill.window = f->window;
+        refill.sync = f->sync;
+        refill.disk = f->disk;
+        refill.state_fd = f->dir_fd;
+        assert_int_equal(refill_new(f->event, &refill, &f->refill, &e), 0);
         assert_int_equal(rates_new(&f->rates), 0);
         f->sources = (struct status_sources){
                 .instance = f->instance,
@@ -99,6 +114,8 @@ static int set_up(void **state) {
                 .intake = f->intake,
                 .window = f->window,
                 .sync = f->sync,
+                .disk = f->disk,
+                .refill = f->refill,
                 .publication = &f->publication,
                 .rates = f->rates,
                 .usage = &f->usage,
@@ -117,6 +134,8 @@ static int tear_down(void **state) {
                 child(f, i)->pid = 0;
         }
         children_free(f->children);
+        disk_free(f->disk);
+        refill_free(f->refill);
         window_sync_free(f->sync);
         (void) sd_event_unref(f->event);
         rates_free(f->rates);
@@ -230,6 +249,7 @@ static const char *const contract[] = {
         "workers.0.lane_used",
         "workers.0.lane_bytes",
         "workers.0.lane_waits",
+        "workers.0.spilled_samples",
         "workers.0.bad_records",
         "workers.0.refused",
         "workers.0.refused_reason",
@@ -249,6 +269,17 @@ static const char *const contract[] = {
         "intake.duplicates",
         "intake.reset_bytes",
         "intake.lanes_reset",
+        "spill.files",
+        "spill.bytes",
+        "spill.ignored",
+        "spill.in_samples_per_s",
+        "spill.out_samples_per_s",
+        "spill.spilled_samples",
+        "spill.taken_files",
+        "spill.taken_samples",
+        "spill.taken_bytes",
+        "spill.duplicates",
+        "spill.rejected",
         "disk.state_bytes",
         "disk.window_bytes",
         "disk.free_bytes",

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <cmocka.h>
 #include "common/exchange/sample.h"
 #include "daemon/window_sync.h"
@@ -20,7 +21,25 @@ struct fixture {
         struct game *game;
         struct window *window;
         sd_event *event;
+        struct disk *disk;
+        sd_event_source *disk_source;
 };
+
+static int on_disk(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        (void) source;
+        (void) fd;
+        (void) events;
+        disk_poll(userdata);
+        return 0;
+}
+
+static void open_disk(struct fixture *f, bool allow_uring) {
+        int refused;
+
+        assert_int_equal(disk_new(true, allow_uring, &f->disk, &refused), 0);
+        assert_true(sd_event_add_io(f->event, &f->disk_source, disk_event_fd(f->disk), EPOLLIN, on_disk, f->disk) >=
+                    0);
+}
 
 static int set_up(void **state) {
         struct fixture *f = calloc(1, sizeof(*f));
@@ -45,6 +64,8 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
         struct fixture *f = *state;
 
+        (void) sd_event_source_disable_unref(f->disk_source);
+        disk_free(f->disk);
         (void) sd_event_unref(f->event);
         window_free(f->window);
         (void) unlinkat(f->dir_fd, "window", 0);
@@ -76,26 +97,52 @@ static void append(struct fixture *f) {
         assert_int_equal(window_append(f->window, &item, 1), 0);
 }
 
-static void run_until_durable(struct fixture *f, const struct window_sync *s) {
-        while (window_sync_tail(s) != window_tail(f->window))
+static void run_until_durable(struct fixture *f) {
+        while (window_durable(f->window) != window_tail(f->window))
                 assert_true(sd_event_run(f->event, EVENT_LIMIT_US) > 0);
 }
 
 static void check_both_ways(struct fixture *f, bool allow_uring) {
         struct window_sync *s;
 
-        assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, allow_uring, &s), 0);
+        open_disk(f, allow_uring);
         if (!allow_uring)
-                assert_false(window_sync_uses_uring(s));
+                assert_false(disk_uses_uring(f->disk));
+        assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, f->disk, &s), 0);
         append(f);
-        assert_int_equal(window_sync_tail(s), 0);
-        run_until_durable(f, s);
+        assert_int_equal(window_durable(f->window), 0);
+        run_until_durable(f);
         append(f);
         append(f);
-        assert_true(window_sync_tail(s) < window_tail(f->window));
-        run_until_durable(f, s);
-        assert_int_equal(window_sync_tail(s), 3);
+        assert_true(window_durable(f->window) < window_tail(f->window));
+        run_until_durable(f);
+        assert_int_equal(window_durable(f->window), 3);
         assert_int_equal(window_sync_error(s), 0);
+        disk_drain(f->disk);
+        window_sync_free(s);
+}
+
+static void count_call(void *userdata) {
+        ++*(unsigned *) userdata;
+}
+
+/* Who cannot wait for the interval asks. */
+static void test_request(void **state) {
+        struct fixture *f = *state;
+        struct window_sync *s;
+        unsigned n_calls = 0;
+
+        open_disk(f, true);
+        assert_int_equal(window_sync_new(f->event, f->window, UINT64_C(3600) * 1000000, f->disk, &s), 0);
+        window_sync_notify(s, count_call, &n_calls);
+        append(f);
+        window_sync_request(s);
+        append(f);
+        window_sync_request(s); /* while one is on its way: another one after it */
+        run_until_durable(f);
+        assert_int_equal(window_durable(f->window), 2);
+        assert_true(n_calls >= 1);
+        disk_drain(f->disk);
         window_sync_free(s);
 }
 
@@ -115,15 +162,17 @@ static void check_error(struct fixture *f, bool allow_uring) {
         assert_true(good >= 0);
         assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
         assert_true(dup3(ends[0], fd, O_CLOEXEC) >= 0); /* fdatasync of a pipe: EINVAL */
-        assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, allow_uring, &s), 0);
+        open_disk(f, allow_uring);
+        assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, f->disk, &s), 0);
         append(f);
         while (window_sync_error(s) == 0)
                 assert_true(sd_event_run(f->event, EVENT_LIMIT_US) > 0);
         assert_int_equal(window_sync_error(s), -EINVAL);
-        assert_int_equal(window_sync_tail(s), 0);
+        assert_int_equal(window_durable(f->window), 0);
         assert_true(dup3(good, fd, O_CLOEXEC) >= 0);
-        run_until_durable(f, s);
+        run_until_durable(f);
         assert_int_equal(window_sync_error(s), 0);
+        disk_drain(f->disk);
         window_sync_free(s);
         (void) close(good);
         (void) close(ends[0]);
@@ -140,6 +189,7 @@ static void test_error_plain(void **state) {
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(test_request, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_io_uring, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_error_with_io_uring, set_up, tear_down),
