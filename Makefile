@@ -143,13 +143,13 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
-fault_forms := start-empty start-killed stop stop-asked drain publish checkpoint control children ticks controls clocks
+fault_forms := start-empty start-killed stop stop-asked drain spill publish checkpoint control children ticks controls clocks
 # inject.so stands in front of a sanitizer's functions, so there is none in it.
 fault_libs := $(libs_common) -lcmocka $(LDLIBS)
 $(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(fault_libs)
-$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libcommon.a
+$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(fault_libs)
 $(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
