@@ -130,7 +130,7 @@ int main(int argc, char **argv) {
                 work_through(&r, &scenarios[i], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
                 n++;
         }
-        rig_empty(&r);
+        rig_deinit(&r);
         if (n == 0)
                 (void) fprintf(stderr, "scenarios: no scenario '%s'\n", argv[2]);
         return n == 0 || r.n_complaints > 0;
