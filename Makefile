@@ -81,6 +81,7 @@ unit_tests  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test-*.c))
 torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torch.h' tests/unit/test-*.c))
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
+fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -172,6 +173,19 @@ kill-built:
 	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
 kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
 
+# inject.so stands in front of a sanitizer's functions, so there is none in it.
+fault_libs := $(libs_common) -lcmocka $(LDLIBS)
+$(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(fault_libs)
+$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(fault_libs)
+$(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
+	@mkdir -p $(@D)
+	$(call say,link $@)
+	$(Q)$(CC) $(CPPFLAGS) $(az_cppflags) $(CFLAGS) $(az_cflags) -fPIC -shared $(LDFLAGS) -o $@ $<
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call say,cc   $<)
@@ -203,7 +217,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) check-headers check-includes check-man kill-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
 	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms)
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
