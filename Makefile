@@ -39,7 +39,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin
 
 # Ours: needed for a correct build whatever the caller sets.
 az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
@@ -82,6 +82,8 @@ torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torc
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
+# What else `make check` runs; sanitizers have nothing to find there.
+more_tests  := $(if $(filter release,$(VARIANT)),tests/model/check)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -218,7 +220,7 @@ check: deps-check
 
 .PHONY: check-built
 check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
-	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms)
+	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms) -- $(more_tests)
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
 .PHONY: check-long
