@@ -28,6 +28,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
 #include "daemon/imports.h"
@@ -202,8 +203,10 @@ static int set_aside(struct refill *r, const char *reason, struct error *e) {
         s = file_replace(r->o.state_fd, reason_path, parts, N_ELEMENTS(parts), e);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REJECT_REASON);
         if (renameat(r->o.state_fd, r->file.path, r->o.state_fd, path) < 0)
                 return error_errno(e, -errno, "could not move it to '%s'", path);
+        PAUSE_POINT(REJECT_MOVED);
         return file_sync_directory(r->o.state_fd, path, e);
 }
 
@@ -236,6 +239,7 @@ static void removed(struct disk_request *request, int result) {
         struct error e = ERROR_INIT;
         char path[SPILL_ENTRY_PATH_MAX];
 
+        PAUSE_POINT(REFILL_REMOVED);
         r->n_taken--;
         if (result < 0 && result != -ENOENT) {
                 /* its samples will be recognised when it is read again */
@@ -261,6 +265,7 @@ static void remove_next(struct refill *r) {
                     st.st_ino == t->inode && st.st_dev == t->device) {
                         r->step = STEP_REMOVE;
                         disk_unlink(r->o.disk, &r->request, r->o.state_fd, r->remove_path);
+                        PAUSE_POINT(REFILL_REMOVE_ASKED);
                         return;
                 }
                 r->n_taken--;
@@ -283,6 +288,7 @@ static void note_taken(struct refill *r) {
                 (struct taken){ .entry = f->entry, .inode = f->st.st_ino, .device = f->st.st_dev };
         spill_list_done(r->list);
         close_file(r);
+        PAUSE_POINT(REFILL_TAKEN);
 }
 
 /* ---- what is in a file ---- */
@@ -351,6 +357,7 @@ static int begin_taking(struct refill *r, struct error *e) {
                         imports_find(r->imports, f->name, window_first(r->o.window), &f->newest.sequence);
         if (s < 0)
                 return error_errno(e, s, "could not note its incarnation");
+        PAUSE_POINT(REFILL_CHECKED);
         batch_pass_begin(r->pass, f->fd);
         r->step = STEP_TAKE;
         return 0;
@@ -369,6 +376,7 @@ static int append_game(struct refill *r) {
         s = window_append(r->o.window, g->items, g->n);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REFILL_APPENDED);
         if (f->kind == KIND_OWN)
                 r->newest[f->entry.folder] = g->last;
         else
@@ -615,6 +623,7 @@ static int sync_window(struct refill *r) {
                 r->counts.bytes += (uint64_t) r->file.st.st_size;
                 end_import(r, 0, NULL);
         }
+        PAUSE_POINT(REFILL_SYNCED);
         remove_next(r);
         return WAIT; /* it goes on by itself */
 }
