@@ -205,7 +205,6 @@ static int on_restart(sd_event_source *source, uint64_t usec, void *userdata) {
 
         (void) source;
         (void) usec;
-        c->restart = sd_event_source_unref(c->restart);
         c->n_restarts++;
         child_start(c);
         return 0;
@@ -224,8 +223,9 @@ static void child_back_off(struct child *c, uint64_t delay_ns) {
         char name[24];
         int r;
 
-        r = sd_event_add_time_relative(c->children->event, &c->restart, CLOCK_MONOTONIC, delay_ns / 1000,
-                                       1000, on_restart, c);
+        r = sd_event_source_set_time_relative(c->restart, delay_ns / 1000);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(c->restart, SD_EVENT_ONESHOT);
         if (r < 0) {
                 c->phase = CHILD_PARKED;
                 log_error("%s parked: no timer for its next start: %s; `azparctl resume` tries again",
@@ -364,7 +364,7 @@ static void child_start(struct child *c) {
         int r;
 
         assert(c->pid == 0);
-        c->restart = sd_event_source_disable_unref(c->restart);
+        (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
         c->told_to_finish = c->silent = false;
         c->killed_ns = c->first_beat_ns = 0;
         c->started_ns = c->last_beat_ns = now;
@@ -396,6 +396,16 @@ static void child_signal(struct child *c, int sig) {
         (void) pidfd_send_signal(c->pidfd, sig, NULL, 0);
 }
 
+/* The timer of its back-offs, made beforehand: a child must not stay away because there was no memory then.
+ */
+static int child_init(struct child *c) {
+        int r;
+
+        r = sd_event_add_time_relative(c->children->event, &c->restart, CLOCK_MONOTONIC, 0, 1000, on_restart,
+                                       c);
+        return r < 0 ? r : sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
+}
+
 int children_new(sd_event *event, const struct children_options *o, const struct children_ops *ops,
                  void *userdata, struct children **ret) {
         cleanup_(children_freep) struct children *s = calloc(1, sizeof(*s));
@@ -419,6 +429,12 @@ int children_new(sd_event *event, const struct children_options *o, const struct
                 s->all[i].number = i;
                 s->all[i].children = s;
                 s->all[i].pidfd = -1;
+        }
+        for (unsigned i = 0; i < N_ELEMENTS(s->all); i++) {
+                int r = i < s->n_slots || i == CHILDREN_TRAINER ? child_init(&s->all[i]) : 0;
+
+                if (r < 0)
+                        return r;
         }
         *ret = TAKE_PTR(s);
         return 0;
@@ -460,7 +476,7 @@ void children_set_workers(struct children *s, unsigned n) {
                         child_want(c);
                         continue;
                 }
-                c->restart = sd_event_source_disable_unref(c->restart);
+                (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
                 if (c->phase == CHILD_RUNNING)
                         c->told_to_finish = true;
                 else
@@ -522,7 +538,8 @@ void children_stop(struct children *s) {
         for (unsigned i = 0; i < N_ELEMENTS(s->all); i++) {
                 struct child *c = &s->all[i];
 
-                c->restart = sd_event_source_disable_unref(c->restart);
+                if (c->restart)
+                        (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
                 c->told_to_finish = true;
                 if (c->phase != CHILD_RUNNING)
                         c->phase = CHILD_OFF;

@@ -134,6 +134,12 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
+static int start_timer(sd_event_source *timer, uint64_t delay_us) {
+        int r = sd_event_source_set_time_relative(timer, delay_us);
+
+        return r < 0 ? r : sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
 static void begin_stop(struct daemon *d, const char *why) {
         if (d->stopping)
                 return;
@@ -143,11 +149,8 @@ static void begin_stop(struct daemon *d, const char *why) {
         notify_status(d, "STOPPING=1\n");
         atomic_store_explicit(&d->segment->header->stop, 1, memory_order_release);
         children_stop(d->children);
-        if (sd_event_add_time_relative(d->event, &d->grace, CLOCK_MONOTONIC, WORKER_GRACE_US, 0, on_grace,
-                                       d) < 0 ||
-            sd_event_add_time_relative(d->event, &d->deadline, CLOCK_MONOTONIC,
-                                       (uint64_t) (d->config.service_stop_timeout * 1e6), 0, on_deadline,
-                                       d) < 0)
+        if (start_timer(d->grace, WORKER_GRACE_US) < 0 ||
+            start_timer(d->deadline, (uint64_t) (d->config.service_stop_timeout * 1e6)) < 0)
                 children_kill_all(d->children); /* without timers we might wait for ever */
         leave_if_alone(d);
 }
@@ -192,9 +195,7 @@ static void kill_broken(struct daemon *d) {
  * waited for ever, and lanes that never run empty would shut out clients, which have the same priority.
  */
 static int drain_in(struct daemon *d, uint64_t delay_us) {
-        int r = sd_event_source_set_time_relative(d->drain, delay_us);
-
-        return r < 0 ? r : sd_event_source_set_enabled(d->drain, SD_EVENT_ONESHOT);
+        return start_timer(d->drain, delay_us);
 }
 
 static int on_drain(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -285,7 +286,6 @@ static void follow_throttle(struct daemon *d) {
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         uint64_t now_ns = clock_now_ns();
-        int r;
 
         (void) usec;
         children_watch(d->children, now_ns);
@@ -301,8 +301,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         refill_tick(d->refill);
         if (d->n_ticks++ % NOTIFY_TICKS == 0)
                 notify_status(d, "");
-        r = sd_event_source_set_time_relative(source, TICK_US);
-        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return start_timer(source, TICK_US);
 }
 
 /* ---- what the children need from us ---- */
@@ -429,6 +428,20 @@ static int control_checkpoint_done(void *userdata, uint64_t request, uint64_t *r
         return children_get(d->children, CHILDREN_TRAINER)->phase == CHILD_PARKED ? -ECHILD : 0;
 }
 
+static int control_import(void *userdata, int fd, uint64_t *ret_ticket, struct error *e) {
+        cleanup_(fd_closep) int owned_fd = fd;
+        struct daemon *d = userdata;
+        int r = refuse_when_stopping(d, e);
+
+        return r < 0 ? r : refill_import(d->refill, TAKE_FD(owned_fd), ret_ticket, e);
+}
+
+static int control_import_done(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e) {
+        const struct daemon *d = userdata;
+
+        return refill_import_done(d->refill, ticket, ret, e);
+}
+
 static int control_stop(void *userdata, struct error *e) {
         (void) e;
         begin_stop(userdata, "asked on the control socket");
@@ -441,6 +454,8 @@ static const struct control_ops control_ops = {
         .set_paused = control_set_paused,
         .checkpoint = control_checkpoint,
         .checkpoint_done = control_checkpoint_done,
+        .import = control_import,
+        .import_done = control_import_done,
         .stop = control_stop,
 };
 
@@ -479,6 +494,18 @@ static int need_sources(struct daemon *d) {
         return 0;
 }
 
+/* For begin_stop(), which must not have to kill the trainer because there is no memory left for timers. */
+static int add_stop_timers(struct daemon *d) {
+        int r;
+
+        r = sd_event_add_time_relative(d->event, &d->grace, CLOCK_MONOTONIC, 0, 0, on_grace, d);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(d->grace, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_add_time_relative(d->event, &d->deadline, CLOCK_MONOTONIC, 0, 0, on_deadline, d);
+        return r < 0 ? r : sd_event_source_set_enabled(d->deadline, SD_EVENT_OFF);
+}
+
 static int add_sources(struct daemon *d) {
         int r;
 
@@ -498,6 +525,9 @@ static int add_sources(struct daemon *d) {
         if (r < 0)
                 return r;
         r = sd_event_add_time_relative(d->event, &d->tick, CLOCK_MONOTONIC, TICK_US, 0, on_tick, d);
+        if (r < 0)
+                return r;
+        r = add_stop_timers(d);
         if (r < 0)
                 return r;
         r = need_sources(d);
@@ -553,7 +583,8 @@ static int open_disk(struct daemon *d) {
 static void import_changed(void *userdata) {
         struct daemon *d = userdata;
 
-        control_poll(d->control);
+        if (d->control)
+                control_poll(d->control);
 }
 
 static int open_refill(struct daemon *d, struct error *e) {

@@ -411,6 +411,7 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
         struct file *f = &r->file;
         struct sample_id *id = &item->sample.id;
         uint64_t index = f->n_seen++;
+        bool is_f32;
 
         if (f->kind == KIND_OWN && f->is_import)
                 return false; /* an export of this very window */
@@ -419,8 +420,8 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
                 id->slot += SAMPLE_SLOT_SPILLED;
                 return (!f->has_newest || is_newer(ret_id, &f->newest)) && !islands_have(r->islands, id);
         }
-        *id = (struct sample_id){ .slot = item->shares_are_f32 ? SAMPLE_SLOT_IMPORTED_F32
-                                                               : SAMPLE_SLOT_IMPORTED,
+        is_f32 = item->shares_are_f32 || id->slot == SAMPLE_SLOT_IMPORTED_F32;
+        *id = (struct sample_id){ .slot = is_f32 ? SAMPLE_SLOT_IMPORTED_F32 : SAMPLE_SLOT_IMPORTED,
                                   .incarnation = f->name,
                                   .sequence = index };
         *ret_id = *id;

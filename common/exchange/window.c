@@ -446,9 +446,8 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
 
 /* Opening a file */
 
-/* Check the header of the window file @fd against its size and @g: all that the mapping's use relies on. */
-static int check_file(int fd, const struct game *g, struct window_header *ret, struct error *e) {
-        uint32_t slot_bytes = slot_bytes_of(g);
+/* Read a window file's header, and check that it is one. */
+static int read_header(int fd, struct window_header *ret, uint64_t *ret_n_bytes, struct error *e) {
         struct window_header h;
         struct stat st;
         ssize_t n;
@@ -472,6 +471,21 @@ static int check_file(int fd, const struct game *g, struct window_header *ret, s
                 return error_set(e, -EBADMSG, "the header's checksum is wrong; " ADVICE);
         if (strnlen(h.rules, sizeof(h.rules)) == sizeof(h.rules))
                 return error_set(e, -EBADMSG, "the header names no game; " ADVICE);
+        *ret = h;
+        *ret_n_bytes = (uint64_t) st.st_size;
+        return 0;
+}
+
+/* Check the header of the window file @fd against its size and @g: all that the mapping's use relies on. */
+static int check_file(int fd, const struct game *g, struct window_header *ret, struct error *e) {
+        uint32_t slot_bytes = slot_bytes_of(g);
+        struct window_header h;
+        uint64_t n_bytes;
+        int r;
+
+        r = read_header(fd, &h, &n_bytes, e);
+        if (r < 0)
+                return r;
         if (strcmp(h.rules, g->rules) != 0)
                 return error_set(e, -EINVAL,
                                  "it holds samples of '%s', but the game is '%s'; use another state "
@@ -481,12 +495,23 @@ static int check_file(int fd, const struct game *g, struct window_header *ret, s
                 return error_set(e, -EBADMSG, "slots of %" PRIu32 " bytes, %" PRIu32 " expected; " ADVICE,
                                  h.slot_bytes, slot_bytes);
         if (h.n_slots <= GAME_MAX_PLIES || h.n_slots > MAX_SLOTS ||
-            file_bytes(h.n_slots, slot_bytes) != (uint64_t) st.st_size)
+            file_bytes(h.n_slots, slot_bytes) != n_bytes)
                 return error_set(e, -EBADMSG,
-                                 "%jd bytes long, but its header speaks of %" PRIu64 " slots of %" PRIu32
-                                 " bytes; " ADVICE,
-                                 (intmax_t) st.st_size, h.n_slots, slot_bytes);
+                                 "%" PRIu64 " bytes long, but its header speaks of %" PRIu64
+                                 " slots of %" PRIu32 " bytes; " ADVICE,
+                                 n_bytes, h.n_slots, slot_bytes);
         *ret = h;
+        return 0;
+}
+
+int window_read_rules(int fd, char ret[GAME_RULES_MAX], struct error *e) {
+        struct window_header h;
+        uint64_t n_bytes;
+        int r = read_header(fd, &h, &n_bytes, e);
+
+        if (r < 0)
+                return r;
+        memcpy(ret, h.rules, sizeof(h.rules));
         return 0;
 }
 

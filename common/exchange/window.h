@@ -83,6 +83,9 @@ static_assert(offsetof(struct window_header, constant_crc) == 72 &&
 must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
                             struct window **ret, struct error *e);
 
+/* The rules text of the game whose samples the window file @fd holds. Return: 0 or a negative errno with a text. */
+must_check_ int window_read_rules(int fd, char ret[GAME_RULES_MAX], struct error *e);
+
 /*
  * Map the file behind an inherited descriptor read-only (trainer). Checks the header as window_open() does.
  * @fd is taken over, also on failure.

@@ -55,6 +55,14 @@ int fail(char *err, int negative_errno, const char *text) noexcept {
         return negative_errno;
 }
 
+/* libtorch throws c10::Error for everything; want of memory passes by itself, so callers want to know. */
+int errno_of(const char *text) noexcept {
+        for (const char *sign : { "allocation failed", "allocate memory", "out of memory" })
+                if (std::strstr(text, sign))
+                        return -ENOMEM;
+        return -EIO;
+}
+
 /* Run @f, which returns 0 or calls fail(); nothing is thrown past this function. */
 template <typename F> int guard(char *err, F &&f) noexcept {
         try {
@@ -62,7 +70,7 @@ template <typename F> int guard(char *err, F &&f) noexcept {
         } catch (const std::bad_alloc &) {
                 return fail(err, -ENOMEM, "out of memory");
         } catch (const c10::Error &e) {
-                return fail(err, -EIO, e.what_without_backtrace());
+                return fail(err, errno_of(e.what_without_backtrace()), e.what_without_backtrace());
         } catch (const std::exception &e) {
                 return fail(err, -EIO, e.what());
         } catch (...) {

@@ -32,7 +32,7 @@ enum {
         FAULT_TRICK_NONE,
         FAULT_TRICK_CRASH,   /* azpard dies of SIGABRT */
         FAULT_TRICK_HANG,    /* azpard stands still */
-        FAULT_TRICK_SWALLOW, /* no writable mapping of a file reaches the file, though all seems well */
+        FAULT_TRICK_SWALLOW, /* nothing that is stored into the window's mapping reaches the file */
 };
 
 /* Of one process in a worker's slot. Samples that were certainly committed, and those that may have been. */

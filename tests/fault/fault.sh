@@ -7,10 +7,14 @@ set -euo pipefail
 programs=$(readlink -f "${AZPAR_BUILD:-build/release}")
 helpers=$programs/tests/fault
 folder=$(mktemp -d "${TMPDIR:-/tmp}/azpar-fault-XXXXXX")
+# The state directory is in memory where that is possible: thousands of fsyncs of a disk prove nothing here. Programs are
+# not, since memory is often mounted noexec.
+disk=$(mktemp -d /dev/shm/azpar-fault-XXXXXX 2>/dev/null) || disk=$(mktemp -d "$folder/disk-XXXXXX")
+ln -s "$disk" "$folder/disk"
 driver=
 cleanup() {
         [ -z "$driver" ] || kill -KILL "$driver" 2>/dev/null || true # azpard's death takes its children along
-        rm -rf "$folder"
+        rm -rf "$folder" "$disk"
 }
 trap cleanup EXIT
 trap 'exit 1' INT TERM
@@ -34,6 +38,7 @@ sync_interval = 1
 lane_bytes = 65536
 heartbeat_timeout = 3600
 restart_limit = 1000
+stop_timeout = 3600
 END
 # A program with a sanitizer in it wants that to be the first library; it stands behind inject.so as well.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0

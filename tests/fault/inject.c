@@ -296,6 +296,14 @@ EXPORT char *fgets(char *line, int n, FILE *f) {
         return NULL;
 }
 
+static bool is_window(int fd) {
+        char link[64], path[1024] = "";
+
+        (void) snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        (void) syscall(SYS_readlink, link, path, sizeof(path) - 1);
+        return strstr(path, "/window");
+}
+
 EXPORT void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t offset) {
         int error = DUE(FAULT_FILE, "mmap", ENOMEM, ENODEV);
 
@@ -303,8 +311,7 @@ EXPORT void *mmap(void *at, size_t n, int protection, int flags, int fd, off_t o
                 errno = error;
                 return MAP_FAILED;
         }
-        if (control && atomic_load(&control->trick) == FAULT_TRICK_SWALLOW && fd >= 0 &&
-            (protection & PROT_WRITE))
+        if (control && atomic_load(&control->trick) == FAULT_TRICK_SWALLOW && fd >= 0 && is_window(fd))
                 flags = (flags & ~MAP_SHARED) | MAP_PRIVATE;
         return REAL(mmap)(at, n, protection, flags, fd, offset);
 }

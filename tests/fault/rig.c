@@ -63,8 +63,8 @@ void rig_init(struct rig *r, const char *folder) {
         char config[600];
 
         *r = (struct rig){ .folder = folder, .patience_s = 60, .scenario = "" };
-        (void) snprintf(r->state, sizeof(r->state), "%s/state", folder);
-        (void) snprintf(r->template, sizeof(r->template), "%s/template", folder);
+        (void) snprintf(r->state, sizeof(r->state), "%s/disk/state", folder);
+        (void) snprintf(r->template, sizeof(r->template), "%s/disk/template", folder);
         (void) snprintf(r->log, sizeof(r->log), "%s/log", folder);
         (void) snprintf(r->instance, sizeof(r->instance), "fault-%d", (int) getpid());
         (void) snprintf(config, sizeof(config), "%s/azpar.conf", folder);
@@ -128,7 +128,7 @@ void rig_keep(struct rig *r) {
         run(remove);
         run(copy);
         segment_path(r, segment);
-        (void) snprintf(kept, sizeof(kept), "%s/segment", r->folder);
+        (void) snprintf(kept, sizeof(kept), "%s/disk/segment", r->folder);
         (void) unlink(kept);
         if (access(segment, F_OK) == 0)
                 run(copy_segment);
@@ -143,7 +143,7 @@ void rig_bring_back(struct rig *r) {
         rig_empty(r);
         run(copy);
         segment_path(r, segment);
-        (void) snprintf(kept, sizeof(kept), "%s/segment", r->folder);
+        (void) snprintf(kept, sizeof(kept), "%s/disk/segment", r->folder);
         if (access(kept, F_OK) == 0)
                 run(copy_segment);
         memcpy(r->control, r->kept, sizeof(*r->kept));
@@ -160,11 +160,20 @@ void rig_arm(struct rig *r, uint32_t classes, uint64_t at, uint32_t way) {
         atomic_store(&c->at, at);
         atomic_store(&c->way, way);
         atomic_store(&c->classes, classes);
+        r->armed = true;
 }
 
 bool rig_disarm(struct rig *r) {
-        atomic_store(&r->control->classes, 0);
-        return atomic_load(&r->control->n_failed) > 0;
+        struct fault_control *c = r->control;
+
+        atomic_store(&c->classes, 0);
+        if (r->armed) {
+                r->failed = atomic_load(&c->n_failed) > 0;
+                r->n_ways = r->failed ? atomic_load(&c->n_ways) : 0;
+                r->n_calls = atomic_load(&c->n_calls);
+        }
+        r->armed = false;
+        return r->failed;
 }
 
 /* ---- azpard ---- */
@@ -195,8 +204,7 @@ void rig_start(struct rig *r) {
         (void) close(log);
 }
 
-/* Take note if azpard has ended. */
-static bool has_ended(struct rig *r) {
+bool rig_has_ended(struct rig *r) {
         if (r->pid > 0 && waitpid(r->pid, &r->status, WNOHANG) == r->pid)
                 r->pid = 0;
         return r->pid == 0;
@@ -206,7 +214,7 @@ int rig_wait(struct rig *r, const char *what, bool (*is)(struct rig *r)) {
         uint64_t deadline = clock_now_ns() + r->patience_s * NS_PER_S;
 
         while (!is(r)) {
-                if (has_ended(r))
+                if (rig_has_ended(r))
                         return -ECHILD;
                 if (clock_now_ns() > deadline) {
                         rig_complain(r, "waited %u s in vain until %s", r->patience_s, what);
@@ -220,7 +228,7 @@ int rig_wait(struct rig *r, const char *what, bool (*is)(struct rig *r)) {
 void rig_wait_end(struct rig *r) {
         uint64_t deadline = clock_now_ns() + r->patience_s * NS_PER_S;
 
-        while (!has_ended(r)) {
+        while (!rig_has_ended(r)) {
                 if (clock_now_ns() > deadline) {
                         rig_complain(r, "it hangs: not ended after %u s", r->patience_s);
                         rig_kill(r);
@@ -231,14 +239,19 @@ void rig_wait_end(struct rig *r) {
 }
 
 void rig_stop(struct rig *r) {
-        if (has_ended(r)) {
+        if (rig_has_ended(r)) {
                 rig_complain(r, "it has ended by itself with wait status %#x", (unsigned) r->status);
                 return;
         }
-        (void) kill(r->pid, SIGTERM);
+        rig_signal(r, SIGTERM);
         rig_wait_end(r);
         if (r->status != 0)
                 rig_complain(r, "stopping ended with wait status %#x", (unsigned) r->status);
+}
+
+void rig_signal(struct rig *r, int number) {
+        if (!rig_has_ended(r))
+                (void) kill(r->pid, number);
 }
 
 void rig_kill(struct rig *r) {

@@ -24,15 +24,18 @@ struct rig {
         struct config config;
         struct game *game;
         struct network network;
-        pid_t pid;  /* of azpard; 0: not running */
-        int status; /* of waitpid(), when it ended */
+        pid_t pid;          /* of azpard; 0: not running */
+        int status;         /* of waitpid(), when it ended */
+        bool armed, failed; /* rig_disarm() */
+        uint32_t n_ways;    /* that the call has which failed */
+        uint64_t n_calls;   /* counted between rig_arm() and rig_disarm() */
         unsigned patience_s;
         unsigned n_complaints;
         bool quiet;           /* complaints are counted, not printed: one is expected */
         const char *scenario; /* for complaints */
 };
 
-/* @folder holds azpard, azpar-worker, azpar-trainer, inject.so. Ends the process if that fails. */
+/* @folder holds azpard, azpar-worker, azpar-trainer, inject.so, azpar.conf and an empty folder "disk". */
 void rig_init(struct rig *r, const char *folder);
 
 /* What is wrong goes here: printed with the fault that was in and the end of azpard's log, and counted. */
@@ -56,6 +59,10 @@ void rig_start(struct rig *r);
  */
 int rig_wait(struct rig *r, const char *what, bool (*is)(struct rig *r));
 
+/* Whether azpard has ended, or was not started. */
+bool rig_has_ended(struct rig *r);
+/* If it has not. */
+void rig_signal(struct rig *r, int number);
 /* Wait for azpard's end; one that does not end is killed, after a complaint. */
 void rig_wait_end(struct rig *r);
 /* SIGTERM, and it must end well. */

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Runs: what azpard is made to do while one of its calls fails; see runs.h.
+ *
+ * Two kinds.  A start or a stop is one azpard per fault: it either serves, or ends with a status and a line;
+ * then one without faults takes the same directory up.  While running, one azpard meets fault after fault and
+ * must not end.  Either way rig_prove() then says that nothing committed was lost.
+ */
+#include "tests/fault/runs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <cjson/cJSON.h>
+#include "common/base/clock.h"
+
+#define RESTART_RUNS 200 /* runs of one azpard; the window must not overflow */
+
+static const char status_request[] = "{\"command\":\"status\"}";
+
+/* ---- shared pieces ---- */
+
+void runs_want(struct rig *r, uint64_t n_games) {
+        for (unsigned i = 0; i < FAULT_SLOTS; i++)
+                atomic_fetch_add(&r->control->games_wanted[i], n_games);
+}
+
+/* azpard without faults on what is there: it must take everything up, serve, and stop well. */
+void runs_prove_by_restart(struct rig *r) {
+        rig_start(r);
+        if (rig_wait(r, "it serves, without faults", rig_is_serving) == -ECHILD)
+                rig_complain(r, "it does not start any more, without faults");
+        else
+                rig_stop(r);
+        rig_kill(r);
+        (void) rig_prove(r);
+}
+
+void runs_start(struct rig *r) {
+        (void) rig_disarm(r);
+        rig_start(r);
+        if (rig_wait(r, "it serves", rig_is_serving) < 0)
+                rig_complain(r, "it does not start");
+}
+
+/* ---- start ---- */
+
+void runs_prepare_empty(struct rig *r) {
+        rig_empty(r);
+        if (mkdir(r->state, 0750) < 0)
+                rig_complain(r, "mkdir: %s", strerror(errno));
+        runs_want(r, 3);
+        atomic_store(&r->control->publications_wanted, 1);
+        rig_keep(r);
+}
+
+static bool is_checkpointed(struct rig *r) {
+        char answer[256];
+
+        return rig_ask(r, "{\"command\":\"checkpoint\"}", answer, sizeof(answer));
+}
+
+bool runs_is_committed(struct rig *r) {
+        for (unsigned i = 0; i < FAULT_SLOTS; i++)
+                if (r->control->games[i] < r->control->games_wanted[i])
+                        return false;
+        return true;
+}
+
+/* A window, a model, a checkpoint, and a segment in which games lie that are not in the window. */
+void runs_prepare_killed(struct rig *r) {
+        runs_prepare_empty(r);
+        runs_start(r);
+        (void) rig_wait(r, "a checkpoint is written", is_checkpointed);
+        (void) kill(r->pid, SIGSTOP);
+        runs_want(r, 5);
+        (void) rig_wait(r, "workers have filled their lanes", runs_is_committed);
+        if (rig_n_samples(r) >= rig_n_committed(r))
+                rig_complain(r, "nothing lies in the lanes");
+        rig_kill(r);
+        runs_want(r, 1);
+        rig_keep(r);
+}
+
+void runs_start_once(struct rig *r, uint64_t at, uint32_t way) {
+        int result;
+
+        rig_bring_back(r);
+        rig_arm(r, FAULT_ALL, at, way);
+        rig_start(r);
+        result = rig_wait(r, "it serves or ends", rig_is_serving);
+        if (!rig_disarm(r) && result == -ECHILD)
+                rig_complain(r, "nothing failed, and yet it ended");
+        if (result == 0) {
+                rig_stop(r);
+                (void) rig_prove(r);
+                return;
+        }
+        if (result == -ECHILD)
+                rig_check_refusal(r);
+        rig_kill(r);
+        runs_prove_by_restart(r);
+}
+
+/* ---- stop ---- */
+
+void runs_prepare_stop(struct rig *r) {
+        runs_prepare_empty(r);
+        runs_start(r);
+        rig_stop(r);
+        rig_keep(r);
+}
+
+static void stop_once(struct rig *r, uint64_t at, uint32_t way, bool by_signal) {
+        char answer[256];
+
+        rig_bring_back(r);
+        runs_start(r);
+        rig_arm(r, FAULT_ALL, at, way);
+        runs_want(r, 2);
+        /* A client may be dropped for the fault. */
+        if (by_signal || !rig_ask(r, "{\"command\":\"stop\"}", answer, sizeof(answer)))
+                rig_signal(r, SIGTERM);
+        rig_wait_end(r);
+        (void) rig_disarm(r);
+        if (r->status != 0)
+                rig_check_refusal(r);
+        memcpy(r->control->games_wanted, r->control->games, sizeof(r->control->games));
+        runs_prove_by_restart(r);
+}
+
+void runs_stop_once(struct rig *r, uint64_t at, uint32_t way) {
+        stop_once(r, at, way, true);
+}
+
+void runs_stop_asked(struct rig *r, uint64_t at, uint32_t way) {
+        stop_once(r, at, way, false);
+}
+
+/* ---- while running: one azpard for many faults ---- */
+
+static unsigned n_runs_of_this; /* azpard's, since it was started */
+
+void runs_begin(struct rig *r) {
+        runs_prepare_empty(r);
+        runs_start(r);
+        n_runs_of_this = 0;
+}
+
+void runs_end(struct rig *r) {
+        (void) rig_disarm(r);
+        rig_must(r, status_request);
+        rig_stop(r);
+        rig_kill(r);
+        (void) rig_prove(r);
+}
+
+/* After a run: it lives, and has all. @result: of the wait in the run. */
+static void check_running(struct rig *r, int result) {
+        (void) rig_disarm(r);
+        if (result == -ECHILD) {
+                rig_complain(r, "a fault while running ended it with wait status %#x", (unsigned) r->status);
+                runs_prove_by_restart(r);
+                runs_begin(r);
+                return;
+        }
+        if (++n_runs_of_this % RESTART_RUNS == 0) {
+                runs_end(r);
+                runs_begin(r);
+        }
+}
+
+void runs_drain(struct rig *r, uint64_t at, uint32_t way) {
+        rig_arm(r, FAULT_ALL, at, way);
+        runs_want(r, 4);
+        check_running(r, rig_wait(r, "committed games are in the window", rig_is_settled));
+}
+
+static uint64_t generation_wanted;
+
+static bool is_announced(struct rig *r) {
+        return rig_generation(r) >= generation_wanted;
+}
+
+void runs_publish(struct rig *r, uint64_t at, uint32_t way) {
+        generation_wanted = rig_generation(r) + 1;
+        rig_arm(r, FAULT_ALL, at, way);
+        atomic_fetch_add(&r->control->publications_wanted, 1);
+        check_running(r, rig_wait(r, "the new model is announced", is_announced));
+}
+
+void runs_checkpoint(struct rig *r, uint64_t at, uint32_t way) {
+        char answer[256];
+
+        rig_arm(r, FAULT_ALL, at, way);
+        (void) rig_ask(r, "{\"command\":\"checkpoint\"}", answer, sizeof(answer)); /* may be dropped */
+        (void) rig_disarm(r);
+        check_running(r, rig_wait(r, "a checkpoint is written", is_checkpointed));
+}
+
+static bool has_two_workers(struct rig *r) {
+        static char answer[1 << 16];
+        cJSON *json, *w;
+        unsigned n = 0;
+
+        if (!rig_ask(r, status_request, answer, sizeof(answer)))
+                return false;
+        json = cJSON_Parse(answer);
+        cJSON_ArrayForEach(w, cJSON_GetObjectItem(json, "workers")) n +=
+                cJSON_IsNumber(cJSON_GetObjectItem(w, "pid"));
+        cJSON_Delete(json);
+        return n == FAULT_SLOTS;
+}
+
+/* Two clients at once, all that they can ask; any of it may be answered with an error or be dropped. */
+void runs_control(struct rig *r, uint64_t at, uint32_t way) {
+        static const char *const requests[] = {
+                "{\"command\":\"status\"}",
+                "{\"command\":\"workers\",\"count\":1}",
+                "{\"command\":\"version\"}",
+                "{\"command\":\"pause\"}",
+                "{\"command\":\"nonsense\"}",
+                "{\"command\":\"resume\"}",
+                "{\"command\":\"workers\",\"count\":2}",
+        };
+        int fd[2] = { -1, -1 };
+        static char answer[1 << 16];
+
+        rig_arm(r, FAULT_ALL, at, way);
+        for (size_t i = 0; i < N_ELEMENTS(requests); i++) {
+                int *which = &fd[i % 2];
+
+                if (*which < 0)
+                        *which = rig_connect(r);
+                if (*which >= 0 && rig_exchange(*which, requests[i], answer, sizeof(answer)) < 0) {
+                        (void) close(*which);
+                        *which = -1;
+                }
+        }
+        (void) rig_disarm(r);
+        for (size_t i = 0; i < N_ELEMENTS(fd); i++)
+                fd_closep(&fd[i]);
+        if (!rig_has_ended(r)) {
+                rig_must(r, "{\"command\":\"workers\",\"count\":2}");
+                rig_must(r, "{\"command\":\"resume\"}");
+        }
+        runs_want(r, 1);
+        check_running(r, rig_wait(r, "all is as before", has_two_workers));
+        if (r->pid > 0)
+                (void) rig_wait(r, "it goes on", rig_is_settled);
+}
+
+static pid_t pid_of(struct rig *r, const char *name) {
+        static char answer[1 << 16];
+        cJSON *json, *child;
+        pid_t pid = 0;
+
+        if (!rig_ask(r, status_request, answer, sizeof(answer)))
+                return 0;
+        json = cJSON_Parse(answer);
+        child = strcmp(name, "trainer") == 0 ? cJSON_GetObjectItem(json, "trainer")
+                                             : cJSON_GetArrayItem(cJSON_GetObjectItem(json, "workers"), 0);
+        pid = (pid_t) cJSON_GetNumberValue(cJSON_GetObjectItem(child, "pid"));
+        cJSON_Delete(json);
+        return pid > 1 ? pid : 0;
+}
+
+/* A worker and the trainer are killed; others must come, whatever fails on the way. */
+void runs_children(struct rig *r, uint64_t at, uint32_t way) {
+        pid_t worker = pid_of(r, "worker"), trainer = pid_of(r, "trainer");
+
+        if (worker == 0 || trainer == 0) {
+                rig_complain(r, "the status names no pid");
+                return;
+        }
+        generation_wanted = rig_generation(r) + 1;
+        rig_arm(r, FAULT_ALL, at, way);
+        (void) kill(worker, SIGKILL);
+        (void) kill(trainer, SIGKILL);
+        runs_want(r, 1);
+        atomic_fetch_add(&r->control->publications_wanted, 1);
+        check_running(r, rig_wait(r, "all is there again", rig_is_serving));
+        if (r->pid > 0)
+                (void) rig_wait(r, "both workers and the trainer live", has_two_workers);
+}
+
+static uint64_t ticks_until_ns;
+
+static bool has_ticked(struct rig *r) {
+        return atomic_load(&r->control->n_failed) > 0 || clock_now_ns() > ticks_until_ns;
+}
+
+/* Nothing but time passes: what azpard does every second, every 5 and every 10, and its syncs of the window.
+ */
+void runs_ticks(struct rig *r, uint64_t at, uint32_t way) {
+        rig_arm(r, FAULT_ALL, at, way);
+        runs_want(r, 1);
+        ticks_until_ns = clock_now_ns() + 12 * NS_PER_S / RUNS_FAST;
+        check_running(r, rig_wait(r, "twelve of its seconds pass", has_ticked));
+        if (r->pid > 0)
+                rig_must(r, status_request);
+}
