@@ -5,12 +5,13 @@
  *
  * Who is here and what he stands for
  *
- *   worker         common/exchange/lane.c lane_write(), segment.c segment_wake_consumer(), worker/main.c
- *                  commit_record(); the process in one slot, and its successors
+ *   worker         worker/commit.c commit_record(); common/exchange/lane.c lane_write(), segment.c
+ *                  segment_wake_consumer(); the process in one slot, and its successors
  *   store_buffer   the memory between the worker's core and all others
  *   disk           worker/spill.c: what it has under way while the worker goes on
  *   azpard         daemon/daemon.c on_drain(), child_ended(), before_sleep(); daemon/intake.c; lane_read(),
- *                  lane_release(); window.c recover(), window_newest(), window_append(); and its successors
+ *                  lane_release(); refill.c; window.c recover(), window_newest(), window_append(); and its
+ *                  successors
  *   fate           SIGKILL of worker or azpard before any step, up to KILLS of them, and CUTS power cuts
  *
  * A transition of the model is one access to what others can see.  What a process does in its own memory in
@@ -30,27 +31,30 @@
  *     only put their samples between ours, which no step here looks at.
  *   - Bytes.  A record is three words of a ring of eight, so two fit, the second lap begins elsewhere than
  *     the first, and one record lies around the end.  A word says which game it is of and which word it is;
- *     header with length and checksum is word 0.  Then a torn record is one whose words do not belong together,
- *     which the real checksum finds with probability 1 - 2^-32 and the model for certain.
+ *     header with length and checksum is word 0.  Then a torn record is one whose words do not belong
+ *     together, which the real checksum finds with probability 1 - 2^-32 and the model for certain.
  *   - Foreign bytes.  A mad worker is for the fuzzers and tests/e2e/70-garbage-lane.sh; here all keep to the
  *     protocol.
  *   - The window's size.  What it has pushed out is not asked for again: what a watermark is needed for was
  *     appended last before a crash, and a window is larger than what comes in during one sync.
  *   - Time.  "The lane was full for spill_after" is: at any moment at which it is full.  azpard's looking at
  *     the lanes once a second is left out, so that a wake-up that is lost shows as waiting for ever.
- *   - Text and temporary file of a spill: nobody looks at them before the rename.  A file has one game here;
- *     what a file has is appended in one go there, too, as far as kills can tell: the watermark goes on in
- *     the middle.
+ *   - Text and temporary file of a spill: nobody looks at them before the rename.  A file has one game here.
+ *     One of several games is like several of one game each that become visible and are removed together:
+ *     games are appended one by one in both, and the watermark tells where to go on.
+ *   - Files of others (imports): they are known by their content, not by this protocol.
+ *   - A disk that is full or fails: what fails is tried again, which is a later step of the same kind.
  *   - Counters are bounded since the number of games is: N games, those lost with a killed worker included.
  *
  * A game has two samples, a and b, so that a power cut may part them.  Identity is (incarnation, sequence, a
  * or b), in one number that compares alike.  The games' own numbers, 1 to N, are known to the checker alone.
  *
- * Power cuts.  What was synced stays.  Of what was appended since, the file system has written any pages, but
- * recover() must make a beginning of it: what lies behind the first sample that is missing goes too.  If it
- * kept what lies behind a hole (HOLES), a spilled sample in the hole would be taken for a duplicate, since a
- * younger one is in the window, and its file be removed.  A rename or unlink that is not followed by a sync
- * of the folder may have happened or not.  What was committed in the lane and not synced is excused (P3).
+ * Power cuts.  What was synced stays.  Of what was appended since, the file system has written any pages, and
+ * the model asks recover() to make a beginning of it: what lies behind the first sample that is missing goes
+ * too.  HOLES is a recover() that drops only what is missing: the spilled samples in the hole are taken for
+ * duplicates then, since a younger one is in the window, and their file is removed.  (window.c is like that
+ * as this is written: its n_damaged counts such holes.)  A rename or unlink that is not followed by a sync of
+ * the folder may have happened or not.  What was committed in the lane and not synced is excused (P3).
  *
  * What must hold
  *
@@ -300,7 +304,7 @@ end:
                                         lane_write(n);
                                         wake_consumer()
 #ifndef NO_SPILL
-                                /* commit_record(): spill_add(), some time after the lane is full */
+                                /* spill_add(), some time after the lane is full */
                                 :: !room && !spilling ->
                                         spilling = n
 #endif
