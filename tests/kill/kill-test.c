@@ -216,12 +216,35 @@ static void kill_all(struct test *t) {
                 kill_azpard(t);
 }
 
+static ino_t model_inode(const struct test *t) {
+        char path[FLEET_PATH_MAX + 32];
+        struct stat st;
+
+        (void) snprintf(path, sizeof(path), "%s/model.safetensors", t->fleet.state);
+        return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* @context: the model file's inode before. */
+static bool has_published(struct test *t, const void *context) {
+        return model_inode(t) != *(const ino_t *) context;
+}
+
+/* The real one takes a second to start, and shall be met at work. */
+static void kill_real_trainer(struct test *t) {
+        ino_t before = model_inode(t);
+
+        (void) run_until(t, has_published, &before, POINT_NS);
+        run_for(t, rng_below(&t->rng, 100000) * UINT64_C(1000));
+        (void) kill_child(t, true);
+}
+
 static void kill_somebody(struct test *t) {
         unsigned dice = rng_below(&t->rng, 100);
 
-        /* the real trainer takes a second to start, and shall be met at work as well */
-        run_for(t, rng_below(&t->rng, t->real_trainer && dice >= 40 ? 1500000 : 30000) * UINT64_C(1000));
-        if (dice < 40)
+        run_for(t, rng_below(&t->rng, 30000) * UINT64_C(1000));
+        if (t->real_trainer && dice < 50)
+                kill_real_trainer(t);
+        else if (dice < 40)
                 (void) kill_child(t, false);
         else if (dice < 55)
                 (void) kill_child(t, true);
@@ -404,7 +427,7 @@ static void kill_all_day(struct test *t) {
                         must_become(t, has_samples, &samples, "samples come in");
                 if (rng_below(&t->rng, 100) < SHARE_OF_SPILLS)
                         make_them_spill(t);
-                if (rng_below(&t->rng, 100) < SHARE_OF_POINTS)
+                if (rng_below(&t->rng, 100) < (t->real_trainer ? SHARE_OF_POINTS / 3 : SHARE_OF_POINTS))
                         kill_at_point(t, next_point(t));
                 else
                         kill_somebody(t);
