@@ -28,9 +28,11 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
 #include "daemon/imports.h"
+#include "daemon/islands.h"
 
 #define TURN_NS            (2 * NS_PER_MS)
 #define PRIORITY           20 /* of its event source: after lanes, clients and everything else */
@@ -101,6 +103,7 @@ struct refill {
 
         struct sample_id newest[SEGMENT_MAX_WORKERS]; /* spilled, in the window; incarnation 0: none */
         struct imports *imports;
+        struct islands *islands; /* what is there beyond those */
 
         int import_fd;      /* waits for its turn; -1: none */
         uint64_t n_imports; /* the last one's ticket */
@@ -200,8 +203,10 @@ static int set_aside(struct refill *r, const char *reason, struct error *e) {
         s = file_replace(r->o.state_fd, reason_path, parts, N_ELEMENTS(parts), e);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REJECT_REASON);
         if (renameat(r->o.state_fd, r->file.path, r->o.state_fd, path) < 0)
                 return error_errno(e, -errno, "could not move it to '%s'", path);
+        PAUSE_POINT(REJECT_MOVED);
         return file_sync_directory(r->o.state_fd, path, e);
 }
 
@@ -234,6 +239,7 @@ static void removed(struct disk_request *request, int result) {
         struct error e = ERROR_INIT;
         char path[SPILL_ENTRY_PATH_MAX];
 
+        PAUSE_POINT(REFILL_REMOVED);
         r->n_taken--;
         if (result < 0 && result != -ENOENT) {
                 /* its samples will be recognised when it is read again */
@@ -259,6 +265,7 @@ static void remove_next(struct refill *r) {
                     st.st_ino == t->inode && st.st_dev == t->device) {
                         r->step = STEP_REMOVE;
                         disk_unlink(r->o.disk, &r->request, r->o.state_fd, r->remove_path);
+                        PAUSE_POINT(REFILL_REMOVE_ASKED);
                         return;
                 }
                 r->n_taken--;
@@ -281,6 +288,7 @@ static void note_taken(struct refill *r) {
                 (struct taken){ .entry = f->entry, .inode = f->st.st_ino, .device = f->st.st_dev };
         spill_list_done(r->list);
         close_file(r);
+        PAUSE_POINT(REFILL_TAKEN);
 }
 
 /* ---- what is in a file ---- */
@@ -349,6 +357,7 @@ static int begin_taking(struct refill *r, struct error *e) {
                         imports_find(r->imports, f->name, window_first(r->o.window), &f->newest.sequence);
         if (s < 0)
                 return error_errno(e, s, "could not note its incarnation");
+        PAUSE_POINT(REFILL_CHECKED);
         batch_pass_begin(r->pass, f->fd);
         r->step = STEP_TAKE;
         return 0;
@@ -367,6 +376,7 @@ static int append_game(struct refill *r) {
         s = window_append(r->o.window, g->items, g->n);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REFILL_APPENDED);
         if (f->kind == KIND_OWN)
                 r->newest[f->entry.folder] = g->last;
         else
@@ -408,14 +418,14 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
         if (f->kind == KIND_OWN) {
                 *ret_id = *id;
                 id->slot += SAMPLE_SLOT_SPILLED;
-                return !f->has_newest || is_newer(id, &f->newest);
+                return (!f->has_newest || is_newer(ret_id, &f->newest)) && !islands_have(r->islands, id);
         }
         is_f32 = item->shares_are_f32 || id->slot == SAMPLE_SLOT_IMPORTED_F32;
         *id = (struct sample_id){ .slot = is_f32 ? SAMPLE_SLOT_IMPORTED_F32 : SAMPLE_SLOT_IMPORTED,
                                   .incarnation = f->name,
                                   .sequence = index };
         *ret_id = *id;
-        return !f->has_newest || index > f->newest.sequence;
+        return (!f->has_newest || index > f->newest.sequence) && !islands_have(r->islands, id);
 }
 
 /* The item at hand into the game at hand. Return: 0 or a negative errno: come again with the same item. */
@@ -614,6 +624,7 @@ static int sync_window(struct refill *r) {
                 r->counts.bytes += (uint64_t) r->file.st.st_size;
                 end_import(r, 0, NULL);
         }
+        PAUSE_POINT(REFILL_SYNCED);
         remove_next(r);
         return WAIT; /* it goes on by itself */
 }
@@ -655,22 +666,25 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* ---- for the rest of azpard ---- */
 
-/* What the window holds of spilled and imported files. */
+/* What the window holds of spilled files, and of imported ones. */
 static int find_newest(struct refill *r) {
-        struct sample_id *ids = calloc(SAMPLE_SLOT_IMPORTED, sizeof(*ids));
-        uint64_t highest = 0;
+        uint64_t highest = 0, tail = window_tail(r->o.window), end = islands_begin(r->islands);
+        struct sample_id id;
         int s;
 
-        if (!ids)
-                return -ENOMEM;
-        s = window_newest(r->o.window, ids, SAMPLE_SLOT_IMPORTED);
-        for (unsigned i = 0; i < SEGMENT_MAX_WORKERS; i++) {
-                r->newest[i] = ids[SAMPLE_SLOT_SPILLED + i];
-                highest = MAX(highest, r->newest[i].incarnation);
+        for (uint64_t i = window_first(r->o.window); i < tail; i++) {
+                struct sample_id *newest;
+
+                s = window_read_id(r->o.window, i, &id);
+                if (s < 0)
+                        return s;
+                if (s > 0 || id.slot < SAMPLE_SLOT_SPILLED || id.slot >= SAMPLE_SLOT_IMPORTED)
+                        continue;
+                newest = &r->newest[id.slot - SAMPLE_SLOT_SPILLED];
+                if (i < end && is_newer(&id, newest))
+                        *newest = id;
+                highest = MAX(highest, id.incarnation);
         }
-        free(ids);
-        if (s < 0)
-                return s;
         return highest ? window_raise_incarnation(r->o.window, highest) : 0;
 }
 
@@ -680,9 +694,11 @@ static int make(struct refill *r, sd_event *event) {
         r->game.bytes = malloc(sample_record_max_bytes(r->o.game));
         if (!r->game.bytes)
                 return -ENOMEM;
-        s = find_newest(r);
+        s = islands_new(r->o.window, &r->islands);
         if (s == 0)
-                s = imports_new(r->o.window, &r->imports);
+                s = find_newest(r);
+        if (s == 0)
+                s = imports_new(r->o.window, islands_begin(r->islands), &r->imports);
         if (s == 0)
                 s = spill_list_new(r->o.state_fd, &r->list);
         if (s == 0)
@@ -723,6 +739,7 @@ void refill_free(struct refill *r) {
         batch_pass_free(r->pass);
         spill_list_free(r->list);
         imports_free(r->imports);
+        islands_free(r->islands);
         free(r->game.bytes);
         free(r);
 }
