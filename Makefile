@@ -39,7 +39,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin
 
 # Ours: needed for a correct build whatever the caller sets.
 az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
@@ -82,6 +82,8 @@ torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torc
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
+# What else `make check` runs; sanitizers have nothing to find there.
+more_tests  := $(if $(filter release,$(VARIANT)),tests/model/check)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -135,6 +137,11 @@ $(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/pl
 $(B)/tests/bench/bench-exchange: $(B)/tests/bench/bench-exchange.o $(B)/tests/bench/json-files.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_cxx) $(libs_common) $(LDLIBS)
+# Against the best that simdjson can do: it chooses its instructions when it is compiled.
+$(B)/tests/bench/bench-json.o: az_cxxflags += -O3 -march=native
+$(B)/tests/bench/bench-json: $(B)/tests/bench/bench-json.o $(B)/tests/bench/json-azpar.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) -lsimdjson $(libs_common) $(LDLIBS)
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
@@ -142,20 +149,6 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/
 $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
-
-fault_forms := start-empty start-killed stop stop-asked drain spill publish checkpoint control children ticks controls clocks
-# inject.so stands in front of a sanitizer's functions, so there is none in it.
-fault_libs := $(libs_common) -lcmocka $(LDLIBS)
-$(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
-	$(call say,link $@)
-	$(link_c) $(fault_libs)
-$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libworker.a $(B)/libcommon.a
-	$(call say,link $@)
-	$(link_c) $(fault_libs)
-$(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
-	@mkdir -p $(@D)
-	$(call say,link $@)
-	$(Q)$(CC) $(CPPFLAGS) $(az_cppflags) $(CFLAGS) $(az_cflags) -fPIC -shared $(LDFLAGS) -o $@ $<
 
 # The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
 kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
@@ -181,6 +174,20 @@ kill_forms := $(if $(filter release,$(VARIANT)),kills real power-cut control wea
 kill-built:
 	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
 kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
+
+fault_forms := start-empty start-killed stop stop-asked drain spill publish checkpoint control children ticks controls clocks
+# inject.so stands in front of a sanitizer's functions, so there is none in it.
+fault_libs := $(libs_common) -lcmocka $(LDLIBS)
+$(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(fault_libs)
+$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(fault_libs)
+$(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
+	@mkdir -p $(@D)
+	$(call say,link $@)
+	$(Q)$(CC) $(CPPFLAGS) $(az_cppflags) $(CFLAGS) $(az_cflags) -fPIC -shared $(LDFLAGS) -o $@ $<
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -214,7 +221,7 @@ check: deps-check
 
 .PHONY: check-built
 check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
-	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms) -- $(fault_forms)
+	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms) -- $(more_tests) -- $(fault_forms)
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
 .PHONY: check-long

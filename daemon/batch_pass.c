@@ -113,6 +113,8 @@ uint64_t batch_pass_offset(const struct batch_pass *p) {
 }
 
 uint64_t batch_pass_name(const struct batch_pass *p) {
-        /* 0 is no incarnation */
-        return p->crc ? p->crc : 1;
+        /* 53 bits, so that it goes through everybody's JSON unharmed; and 0 is no incarnation */
+        uint64_t name = p->crc >> 11;
+
+        return name ? name : 1;
 }

@@ -41,6 +41,6 @@ void batch_pass_begin(struct batch_pass *p, int fd);
  */
 must_check_ int batch_pass_next(struct batch_pass *p, struct batch_file_item *ret, struct error *e);
 
-/* Bytes taken so far; after the end also a name for the content (crc64(), never 0). */
+/* Bytes taken so far; after the end also a name for the content (of crc64(), below 2^53, never 0). */
 uint64_t batch_pass_offset(const struct batch_pass *p);
 uint64_t batch_pass_name(const struct batch_pass *p);

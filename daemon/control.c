@@ -8,7 +8,7 @@
  * line is found by peeking, what follows it stays in the kernel: azpard holds at
  * most one request and one answer per client.  A client whose answer has not left
  * is not read from; one that neither sends a whole request nor reads its answer
- * for 30 s is dropped.  A client that waits for a checkpoint, or for azpard's end
+ * for 30 s is dropped.  A client that waits for a checkpoint, an import, or for azpard's end
  * after "stop", is one to which azpard owes something: it may wait longer.
  *
  * What a client may do is decided by SO_PEERCRED, which the kernel fills in at
@@ -27,10 +27,12 @@
 #include "common/base/log.h"
 #include "common/base/unix_address.h"
 #include "common/base/version.h"
+#include "daemon/refill.h"
 
-#define CHECKPOINT_US UINT64_C(600000000) /* how long a client waits for a checkpoint */
-#define ACCEPT_US     UINT64_C(1000000)   /* pause when the process is out of descriptors */
-#define E_LATER       1                   /* of a command: it is answered later */
+#define CHECKPOINT_S 600               /* how long a client waits for a checkpoint */
+#define IMPORT_S     86400             /* ... and for an import: files of many gigabytes may come */
+#define ACCEPT_US    UINT64_C(1000000) /* pause when the process is out of descriptors */
+#define E_LATER      1                 /* of a command: it is answered later */
 
 struct client {
         struct control *control;
@@ -41,10 +43,11 @@ struct client {
         size_t n_in;
         char *out; /* an answer that did not leave at once, from n_sent on; NULL: none */
         size_t n_out, n_sent;
-        uint64_t checkpoint; /* the request that it waits for */
-        bool waits;          /* for that checkpoint */
-        bool stops;          /* asked azpard to stop: the connection's end is the answer */
-        bool ends;           /* to be closed when its answer is out */
+        int passed_fd;               /* came with the request; -1: none */
+        uint64_t ticket;             /* of the checkpoint or import that it waits for */
+        const struct command *waits; /* for that command's end; NULL: it does not */
+        bool stops;                  /* asked azpard to stop: the connection's end is the answer */
+        bool ends;                   /* to be closed when its answer is out */
 };
 
 struct control {
@@ -69,7 +72,11 @@ struct command {
         const char *name;
         bool changes; /* only for root and azpard's own user */
         bool counts;  /* takes "count" */
+        bool takes_fd;
         int (*run)(struct client *c, const struct request *r, cJSON **ret_answer, struct error *e);
+        /* of one that answers later: is it done?  Returns as run(). */
+        int (*poll)(struct client *c, cJSON **ret_answer, struct error *e);
+        uint64_t patience_s;
 };
 
 DEFINE_CLEANUP(cJSON *, cJSON_Delete)
@@ -83,6 +90,7 @@ static void client_free(struct client *c) {
         (void) sd_event_source_disable_unref(c->io);
         (void) sd_event_source_disable_unref(c->timer);
         fd_closep(&c->fd);
+        fd_closep(&c->passed_fd);
         free(c->out);
         free(c);
 }
@@ -114,7 +122,7 @@ static cJSON *answer_error(int negative_errno, const char *text) {
 /* What the client may do next decides what its socket is watched for. Return: 0 or a negative errno. */
 static int client_watch(struct client *c) {
         uint32_t events = c->out ? EPOLLOUT : c->waits ? 0 : EPOLLIN;
-        uint64_t patience = c->waits ? CHECKPOINT_US : CONTROL_IDLE_US;
+        uint64_t patience = c->waits ? c->waits->patience_s * 1000000 : CONTROL_IDLE_US;
         int r = sd_event_source_set_io_events(c->io, events);
 
         if (r < 0)
@@ -215,7 +223,7 @@ static int run_stop(struct client *c, const struct request *r, cJSON **ret_answe
 static int poll_checkpoint(struct client *c, cJSON **ret_answer, struct error *e) {
         cleanup_(cJSON_Deletep) cJSON *answer = NULL;
         uint64_t step = 0;
-        int r = c->control->ops->checkpoint_done(c->control->userdata, c->checkpoint, &step);
+        int r = c->control->ops->checkpoint_done(c->control->userdata, c->ticket, &step);
 
         if (r == 0)
                 return E_LATER;
@@ -229,22 +237,50 @@ static int poll_checkpoint(struct client *c, cJSON **ret_answer, struct error *e
 }
 
 static int run_checkpoint(struct client *c, const struct request *r, cJSON **ret_answer, struct error *e) {
-        int s = c->control->ops->checkpoint(c->control->userdata, &c->checkpoint, e);
+        int s = c->control->ops->checkpoint(c->control->userdata, &c->ticket, e);
 
         (void) r;
         return s < 0 ? s : poll_checkpoint(c, ret_answer, e);
 }
 
+/* As poll_checkpoint(). */
+static int poll_import(struct client *c, cJSON **ret_answer, struct error *e) {
+        cleanup_(cJSON_Deletep) cJSON *answer = NULL;
+        struct refill_import done = { 0 };
+        int r = c->control->ops->import_done(c->control->userdata, c->ticket, &done, e);
+
+        if (r <= 0)
+                return r < 0 ? r : E_LATER;
+        answer = answer_ok();
+        if (!answer || !cJSON_AddNumberToObject(answer, "samples", (double) done.samples) ||
+            !cJSON_AddNumberToObject(answer, "duplicates", (double) done.duplicates) ||
+            !cJSON_AddNumberToObject(answer, "rounded", (double) done.rounded))
+                return error_set(e, -ENOMEM, "out of memory");
+        *ret_answer = TAKE_PTR(answer);
+        return 0;
+}
+
+static int run_import(struct client *c, const struct request *r, cJSON **ret_answer, struct error *e) {
+        int s;
+
+        (void) r;
+        if (c->passed_fd < 0)
+                return error_set(e, -EINVAL, "command 'import' needs the file's descriptor with it");
+        s = c->control->ops->import(c->control->userdata, TAKE_FD(c->passed_fd), &c->ticket, e);
+        return s < 0 ? s : poll_import(c, ret_answer, e);
+}
+
 /* clang-format off */
 static const struct command commands[] = {
-        /* name, changes, counts, run */
-        { "status",     false, false, run_status     },
-        { "version",    false, false, run_version    },
-        { "workers",    true,  true,  run_workers    },
-        { "pause",      true,  false, run_pause      },
-        { "resume",     true,  false, run_resume     },
-        { "checkpoint", true,  false, run_checkpoint },
-        { "stop",       true,  false, run_stop       },
+        /* name, changes, counts, takes_fd, run, poll, patience_s */
+        { "status",     false, false, false, run_status,     NULL,            0            },
+        { "version",    false, false, false, run_version,    NULL,            0            },
+        { "workers",    true,  true,  false, run_workers,    NULL,            0            },
+        { "pause",      true,  false, false, run_pause,      NULL,            0            },
+        { "resume",     true,  false, false, run_resume,     NULL,            0            },
+        { "checkpoint", true,  false, false, run_checkpoint, poll_checkpoint, CHECKPOINT_S },
+        { "import",     true,  false, true,  run_import,     poll_import,     IMPORT_S     },
+        { "stop",       true,  false, false, run_stop,       NULL,            0            },
 };
 /* clang-format on */
 
@@ -325,8 +361,10 @@ static int run_request(struct client *c, const struct request *r, cJSON **ret_an
                 return error_set(e, -EPERM,
                                  "'%s' is for root and user id %u; you are user id %u, which may only look",
                                  r->command->name, (unsigned) geteuid(), (unsigned) c->peer.uid);
-        log_notice("'%s' asked for by user id %u, pid %d", r->command->name, (unsigned) c->peer.uid,
-                   (int) c->peer.pid);
+        /* an import asks for every file of thousands */
+        log_line(r->command->takes_fd ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE,
+                 "'%s' asked for by user id %u, pid %d", r->command->name, (unsigned) c->peer.uid,
+                 (int) c->peer.pid);
         return r->command->run(c, r, ret_answer, e);
 }
 
@@ -338,10 +376,14 @@ static int client_request(struct client *c, const char *line, size_t n) {
         int r;
 
         r = parse_request(line, n, &request, &e);
+        if (r == 0 && c->passed_fd >= 0 && !request.command->takes_fd)
+                r = error_set(&e, -EINVAL, "command '%s' takes no file descriptor", request.command->name);
         if (r == 0)
                 r = run_request(c, &request, &answer, &e);
+        fd_closep(&c->passed_fd); /* what was not taken */
+        c->passed_fd = -1;
         if (r == E_LATER) {
-                c->waits = true;
+                c->waits = request.command;
                 return 0;
         }
         if (r < 0)
@@ -349,6 +391,33 @@ static int client_request(struct client *c, const char *line, size_t n) {
         else if (!answer)
                 answer = answer_ok();
         return client_answer(c, answer);
+}
+
+/* recv() that also takes a descriptor, the last one that comes. Return: as recv(), or a negative errno. */
+static ssize_t receive_with_fd(struct client *c, char *to, size_t n) {
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(sizeof(int))];
+        } control;
+        struct iovec part = { .iov_base = to, .iov_len = n };
+        struct msghdr message = {
+                .msg_iov = &part,
+                .msg_iovlen = 1,
+                .msg_control = control.bytes,
+                .msg_controllen = CMSG_LEN(sizeof(int)), /* the kernel closes those that do not fit */
+        };
+        ssize_t got = recvmsg(c->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+        if (got < 0)
+                return -errno;
+        for (struct cmsghdr *h = CMSG_FIRSTHDR(&message); h; h = CMSG_NXTHDR(&message, h)) {
+                if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS ||
+                    h->cmsg_len != CMSG_LEN(sizeof(int)))
+                        continue;
+                fd_closep(&c->passed_fd);
+                memcpy(&c->passed_fd, CMSG_DATA(h), sizeof(int));
+        }
+        return got;
 }
 
 /*
@@ -367,11 +436,11 @@ static int client_receive(struct client *c) {
         newline = memchr(at, '\n', (size_t) n);
         if (newline)
                 n = newline - at + 1;
-        n = recv(c->fd, at, (size_t) n, MSG_DONTWAIT);
+        n = receive_with_fd(c, at, (size_t) n);
         if (n <= 0)
-                return n < 0 ? -errno : -ECONNRESET;
+                return n < 0 ? (int) n : -ECONNRESET;
         c->n_in += (size_t) n;
-        if (newline) {
+        if (newline && newline < at + n) { /* a descriptor may cut what is read at once */
                 n_line = c->n_in - 1;
                 c->in[n_line] = 0;
                 c->n_in = 0;
@@ -412,8 +481,12 @@ static int on_client_timer(sd_event_source *s, uint64_t us, void *userdata) {
         (void) s;
         (void) us;
         if (c->waits) {
-                c->waits = false;
-                r = client_answer(c, answer_error(-ETIMEDOUT, "the checkpoint was not written within 600 s"));
+                char text[128];
+
+                (void) snprintf(text, sizeof(text), "'%s' was not done within %ju s", c->waits->name,
+                                (uintmax_t) c->waits->patience_s);
+                c->waits = NULL;
+                r = client_answer(c, answer_error(-ETIMEDOUT, text));
         }
         if (r == 0)
                 r = client_watch(c);
@@ -421,7 +494,6 @@ static int on_client_timer(sd_event_source *s, uint64_t us, void *userdata) {
                 client_free(c);
         return 0;
 }
-static_assert(CHECKPOINT_US == UINT64_C(600000000), "the message above says so");
 
 void control_poll(struct control *c) {
         for (size_t i = 0; i < N_ELEMENTS(c->clients); i++) {
@@ -432,10 +504,10 @@ void control_poll(struct control *c) {
 
                 if (!client || !client->waits)
                         continue;
-                r = poll_checkpoint(client, &answer, &e);
+                r = client->waits->poll(client, &answer, &e);
                 if (r == E_LATER)
                         continue;
-                client->waits = false;
+                client->waits = NULL;
                 r = client_answer(client, r < 0 ? answer_error(r, e.text) : answer);
                 if (r == 0)
                         r = client_watch(client);
@@ -458,6 +530,7 @@ static int client_new(struct control *control, struct client **slot, int fd) {
         }
         c->control = control;
         c->fd = fd;
+        c->passed_fd = -1;
         r = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &n) < 0 ? -errno : 0;
         if (r == 0)
                 r = sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_client_io, c);

@@ -11,6 +11,8 @@
  *   {"command":"workers","count":3}   {"ok":true}
  *   {"command":"pause"}, "resume"     {"ok":true}
  *   {"command":"checkpoint"}          {"ok":true,"step":N}, once it is written
+ *   {"command":"import"}              {"ok":true,"samples":N,"duplicates":N,"rounded":N}, once they are durable; with
+ *                                     the file's descriptor (SCM_RIGHTS)
  *   {"command":"stop"}                {"ok":true}; the connection closes when azpard is gone
  *   anything else                     {"ok":false,"error":"text","code":"EINVAL"}
  *
@@ -25,6 +27,7 @@
 
 struct sd_event; /* so that azparctl takes the constants without libsystemd */
 struct control;
+struct refill_import;
 
 #define CONTROL_PROTOCOL    1
 #define CONTROL_MAX_CLIENTS 16
@@ -44,6 +47,10 @@ struct control_ops {
         int (*checkpoint)(void *userdata, uint64_t *ret_request, struct error *e);
         /* 1: written, at @ret_step; 0: not yet; negative errno: failed. */
         int (*checkpoint_done)(void *userdata, uint64_t request, uint64_t *ret_step);
+        /* Take in the batch file @fd (taken over); @ret_ticket names the request to import_done(). */
+        int (*import)(void *userdata, int fd, uint64_t *ret_ticket, struct error *e);
+        /* 1: durable; 0: not yet; negative errno with a text: refused or failed. */
+        int (*import_done)(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e);
         /* Begin to stop; returns at once. */
         int (*stop)(void *userdata, struct error *e);
 };
@@ -60,7 +67,7 @@ struct control_ops {
 must_check_ int control_new(struct sd_event *event, const char *socket_path, const struct control_ops *ops,
                             void *userdata, struct control **ret, struct error *e);
 
-/* To be called when the trainer's state may have changed: answers the clients that wait for a checkpoint. */
+/* To be called when a checkpoint or an import may be done: answers the clients that wait for one. */
 void control_poll(struct control *c);
 
 /* Closes all connections and removes the socket file; NULL is fine. */

@@ -428,6 +428,20 @@ static int control_checkpoint_done(void *userdata, uint64_t request, uint64_t *r
         return children_get(d->children, CHILDREN_TRAINER)->phase == CHILD_PARKED ? -ECHILD : 0;
 }
 
+static int control_import(void *userdata, int fd, uint64_t *ret_ticket, struct error *e) {
+        cleanup_(fd_closep) int owned_fd = fd;
+        struct daemon *d = userdata;
+        int r = refuse_when_stopping(d, e);
+
+        return r < 0 ? r : refill_import(d->refill, TAKE_FD(owned_fd), ret_ticket, e);
+}
+
+static int control_import_done(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e) {
+        const struct daemon *d = userdata;
+
+        return refill_import_done(d->refill, ticket, ret, e);
+}
+
 static int control_stop(void *userdata, struct error *e) {
         (void) e;
         begin_stop(userdata, "asked on the control socket");
@@ -440,6 +454,8 @@ static const struct control_ops control_ops = {
         .set_paused = control_set_paused,
         .checkpoint = control_checkpoint,
         .checkpoint_done = control_checkpoint_done,
+        .import = control_import,
+        .import_done = control_import_done,
         .stop = control_stop,
 };
 
@@ -567,7 +583,8 @@ static int open_disk(struct daemon *d) {
 static void import_changed(void *userdata) {
         struct daemon *d = userdata;
 
-        control_poll(d->control);
+        if (d->control)
+                control_poll(d->control);
 }
 
 static int open_refill(struct daemon *d, struct error *e) {

@@ -28,6 +28,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
 #include "daemon/imports.h"
@@ -200,8 +201,10 @@ static int set_aside(struct refill *r, const char *reason, struct error *e) {
         s = file_replace(r->o.state_fd, reason_path, parts, N_ELEMENTS(parts), e);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REJECT_REASON);
         if (renameat(r->o.state_fd, r->file.path, r->o.state_fd, path) < 0)
                 return error_errno(e, -errno, "could not move it to '%s'", path);
+        PAUSE_POINT(REJECT_MOVED);
         return file_sync_directory(r->o.state_fd, path, e);
 }
 
@@ -234,6 +237,7 @@ static void removed(struct disk_request *request, int result) {
         struct error e = ERROR_INIT;
         char path[SPILL_ENTRY_PATH_MAX];
 
+        PAUSE_POINT(REFILL_REMOVED);
         r->n_taken--;
         if (result < 0 && result != -ENOENT) {
                 /* its samples will be recognised when it is read again */
@@ -259,6 +263,7 @@ static void remove_next(struct refill *r) {
                     st.st_ino == t->inode && st.st_dev == t->device) {
                         r->step = STEP_REMOVE;
                         disk_unlink(r->o.disk, &r->request, r->o.state_fd, r->remove_path);
+                        PAUSE_POINT(REFILL_REMOVE_ASKED);
                         return;
                 }
                 r->n_taken--;
@@ -281,6 +286,7 @@ static void note_taken(struct refill *r) {
                 (struct taken){ .entry = f->entry, .inode = f->st.st_ino, .device = f->st.st_dev };
         spill_list_done(r->list);
         close_file(r);
+        PAUSE_POINT(REFILL_TAKEN);
 }
 
 /* ---- what is in a file ---- */
@@ -349,6 +355,7 @@ static int begin_taking(struct refill *r, struct error *e) {
                         imports_find(r->imports, f->name, window_first(r->o.window), &f->newest.sequence);
         if (s < 0)
                 return error_errno(e, s, "could not note its incarnation");
+        PAUSE_POINT(REFILL_CHECKED);
         batch_pass_begin(r->pass, f->fd);
         r->step = STEP_TAKE;
         return 0;
@@ -367,6 +374,7 @@ static int append_game(struct refill *r) {
         s = window_append(r->o.window, g->items, g->n);
         if (s < 0)
                 return s;
+        PAUSE_POINT(REFILL_APPENDED);
         if (f->kind == KIND_OWN)
                 r->newest[f->entry.folder] = g->last;
         else
@@ -401,6 +409,7 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
         struct file *f = &r->file;
         struct sample_id *id = &item->sample.id;
         uint64_t index = f->n_seen++;
+        bool is_f32;
 
         if (f->kind == KIND_OWN && f->is_import)
                 return false; /* an export of this very window */
@@ -409,8 +418,8 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
                 id->slot += SAMPLE_SLOT_SPILLED;
                 return !f->has_newest || is_newer(id, &f->newest);
         }
-        *id = (struct sample_id){ .slot = item->shares_are_f32 ? SAMPLE_SLOT_IMPORTED_F32
-                                                               : SAMPLE_SLOT_IMPORTED,
+        is_f32 = item->shares_are_f32 || id->slot == SAMPLE_SLOT_IMPORTED_F32;
+        *id = (struct sample_id){ .slot = is_f32 ? SAMPLE_SLOT_IMPORTED_F32 : SAMPLE_SLOT_IMPORTED,
                                   .incarnation = f->name,
                                   .sequence = index };
         *ret_id = *id;
@@ -613,6 +622,7 @@ static int sync_window(struct refill *r) {
                 r->counts.bytes += (uint64_t) r->file.st.st_size;
                 end_import(r, 0, NULL);
         }
+        PAUSE_POINT(REFILL_SYNCED);
         remove_next(r);
         return WAIT; /* it goes on by itself */
 }

@@ -4,6 +4,11 @@
  *
  * Entries are sorted by folder, then number, so each folder is a run of them with a cursor; the next file is
  * the oldest of the files at the cursors.  There are at most some hundred folders.
+ *
+ * A folder is read twice, since its worker may be adding files meanwhile: readdir() may give one that was
+ * added and not the one that was added before it.  But what is there when it begins, it gives.  So the first
+ * reading only finds the highest number, and the second one takes the files up to that, of which all were
+ * there when it began.
  */
 #include "daemon/spill_list.h"
 
@@ -34,6 +39,8 @@ struct spill_list {
         int state_fd;
         DIR *top, *folder; /* of the look that is under way; NULL: none */
         uint64_t folder_number;
+        bool is_second;       /* reading of folder */
+        uint64_t limit;       /* files of it with numbers from this one on are left for the next look */
         struct entries found; /* by it */
         uint64_t n_ignored;
         struct entries list;
@@ -111,14 +118,29 @@ static int look_at_file(struct spill_list *l, const struct dirent *d) {
         struct stat st;
 
         if (!spill_folder_parse_name(d->d_name, &entry.number)) {
-                l->n_ignored += !is_known(d->d_name);
+                l->n_ignored += l->is_second && !is_known(d->d_name);
                 return 0;
         }
+        if (!l->is_second)
+                l->limit = MAX(l->limit, entry.number + 1);
+        if (!l->is_second || entry.number >= l->limit)
+                return 0;
         if (fstatat(dirfd(l->folder), d->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return errno == ENOENT ? 0 : -errno;
         entry.n_bytes = (uint64_t) st.st_size;
         entry.unix_us = (uint64_t) st.st_mtim.tv_sec * 1000000 + (uint64_t) st.st_mtim.tv_nsec / 1000;
         return add_entry(&l->found, &entry);
+}
+
+/* The folder that is open has been read. */
+static void end_reading(struct spill_list *l) {
+        if (!l->is_second) {
+                rewinddir(l->folder);
+                l->is_second = true;
+                return;
+        }
+        (void) closedir(l->folder);
+        l->folder = NULL;
 }
 
 /* One name. Return: 1: go on; 0: all has been seen; negative errno. */
@@ -132,8 +154,7 @@ static int look_at_one(struct spill_list *l) {
                 r = d ? look_at_file(l, d) : -errno;
                 if (d || r < 0)
                         return r < 0 ? r : 1;
-                (void) closedir(l->folder);
-                l->folder = NULL;
+                end_reading(l);
                 return 1;
         }
         d = readdir(l->top);
@@ -143,6 +164,8 @@ static int look_at_one(struct spill_list *l) {
                 l->n_ignored += !is_known(d->d_name);
                 return 1;
         }
+        l->is_second = false;
+        l->limit = 0;
         l->folder = open_folder(dirfd(l->top), d->d_name);
         return l->folder || errno == ENOTDIR || errno == ELOOP || errno == ENOENT ? 1 : -errno;
 }

@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,8 +16,12 @@
 #include "common/base/file.h"
 
 #define LOCK_POLL_NS    (20 * NS_PER_MS)
+#define PID_TEXT_MAX    32
 #define USE_MAX_DEPTH   4      /* state directory, checkpoints, one checkpoint: 3 */
 #define USE_MAX_ENTRIES 100000 /* a directory that somebody filled must not hold us up */
+
+/* For a process that azpard had forked and that has not given up its descriptors yet. */
+#define LOCK_GRACE_NS (5 * NS_PER_S)
 
 /* Like mkdir -p -m 0750, parents with the usual mode. */
 static int make_directories(const char *path, struct error *e) {
@@ -79,20 +85,40 @@ static int open_lock(const struct statedir *s, const char *name, struct error *e
         return fd;
 }
 
+/* The azpard that has, or had, the lock @fd; @ret is "" if it has not said yet. */
+static void read_owner(int fd, char ret[PID_TEXT_MAX]) {
+        int n = (int) pread(fd, ret, PID_TEXT_MAX - 1, 0);
+
+        ret[MAX(n, 0)] = '\0';
+        ret[strspn(ret, "0123456789")] = '\0';
+}
+
+static bool is_dead(const char *pid_text) {
+        pid_t pid = (pid_t) strtol(pid_text, NULL, 10);
+
+        return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
 int statedir_lock(struct statedir *s, struct error *e) {
         cleanup_(fd_closep) int fd = open_lock(s, "lock", e);
-        char pid[32] = "";
+        uint64_t begin = clock_now_ns();
+        char pid[PID_TEXT_MAX];
         int n, r;
 
         if (fd < 0)
                 return fd;
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                if (errno != EWOULDBLOCK)
+        while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                if (errno != EWOULDBLOCK && errno != EINTR)
                         return error_errno(e, -errno, "could not lock '%s/lock'", s->path);
-                n = (int) pread(fd, pid, sizeof(pid) - 1, 0);
-                pid[n > 0 ? strspn(pid, "0123456789") : 0] = '\0';
-                return error_set(e, -EBUSY, "state directory '%s' is in use by azpard (pid %s)", s->path,
-                                 *pid ? pid : "unknown");
+                read_owner(fd, pid);
+                /*
+                 * One that was killed just after a fork is dead, and the child, which finds that out before
+                 * all else, may not have run yet: its copy of the descriptor still holds the lock.
+                 */
+                if (!is_dead(pid) || clock_now_ns() - begin >= LOCK_GRACE_NS)
+                        return error_set(e, -EBUSY, "state directory '%s' is in use by azpard (pid %s)",
+                                         s->path, *pid ? pid : "unknown");
+                clock_sleep_ns(LOCK_POLL_NS);
         }
         n = snprintf(pid, sizeof(pid), "%d\n", (int) getpid());
         if (ftruncate(fd, 0) < 0)

@@ -29,6 +29,7 @@
 #include <sys/stat.h>
 #include "common/base/clock.h"
 #include "common/base/disk.h"
+#include "common/base/pause_point.h"
 #include "common/exchange/batch_file.h"
 #include "common/exchange/spill_folder.h"
 
@@ -140,13 +141,16 @@ static void write_more(struct spill *s) {
         s->step = STEP_WRITE;
         disk_write(s->disk, &s->request, s->file_fd, s->writing.bytes + s->n_written,
                    s->writing.n - s->n_written, s->n_written);
+        PAUSE_POINT(SPILL_WRITE_ASKED);
 }
 
 static void rename_file(struct spill *s) {
         while (s->rename_flags == 0 && faccessat(s->folder_fd, s->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
                 spill_folder_name(++s->number, s->name);
         s->step = STEP_RENAME;
+        PAUSE_POINT(SPILL_BEFORE_RENAME);
         disk_rename(s->disk, &s->request, s->folder_fd, s->temporary, s->folder_fd, s->name, s->rename_flags);
+        PAUSE_POINT(SPILL_RENAME_ASKED);
 }
 
 /* The name is taken, or this file system knows no RENAME_NOREPLACE. Return: whether there is another way. */
@@ -163,6 +167,7 @@ static bool rename_otherwise(struct spill *s, int result) {
 
 /* It lies in place, so its games are committed. */
 static void renamed(struct spill *s) {
+        PAUSE_POINT(SPILL_RENAMED);
         s->counters.error = 0;
         s->counters.files++;
         s->counters.samples += s->writing.n_samples;
@@ -186,6 +191,7 @@ static void wrote(struct spill *s, int n) {
                 write_more(s);
                 return;
         }
+        PAUSE_POINT(SPILL_BEFORE_SYNC);
         s->step = STEP_SYNC;
         disk_sync(s->disk, &s->request, s->file_fd, false);
 }
@@ -206,6 +212,7 @@ static void done(struct disk_request *request, int result) {
         }
         if (s->step == STEP_OPEN) {
                 s->file_fd = result;
+                PAUSE_POINT(SPILL_CREATED);
                 s->n_written = 0;
                 write_more(s);
         } else if (s->step == STEP_WRITE)

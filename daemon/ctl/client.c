@@ -145,11 +145,51 @@ static int refused(const cJSON *answer, struct error *e) {
 
 int client_ask(int fd, const char *request, int timeout_ms, char **ret_line, cJSON **ret_answer,
                struct error *e) {
+        send_request(fd, request);
+        return client_answer(fd, timeout_ms, ret_line, ret_answer, e);
+}
+
+int client_send_file(int fd, const char *request, int file_fd, struct error *e) {
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(sizeof(int))];
+        } control = { 0 };
+        struct iovec part = { .iov_base = (char *) (uintptr_t) request, .iov_len = 1 };
+        struct msghdr message = {
+                .msg_iov = &part,
+                .msg_iovlen = 1,
+                .msg_control = control.bytes,
+                .msg_controllen = sizeof(control.bytes),
+        };
+        struct cmsghdr *h = CMSG_FIRSTHDR(&message);
+        ssize_t n;
+
+        h->cmsg_level = SOL_SOCKET;
+        h->cmsg_type = SCM_RIGHTS;
+        h->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(h), &file_fd, sizeof(int));
+        do /* the file goes with the first byte */
+                n = sendmsg(fd, &message, MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return error_errno(e, -errno, "could not hand the file to azpard");
+        send_request(fd, request + 1);
+        return 0;
+}
+
+int client_wait(int fd, int timeout_ms, struct error *e) {
+        int r = wait_readable(fd, clock_now_ns() + (uint64_t) timeout_ms * NS_PER_MS);
+
+        if (r == -ETIMEDOUT)
+                return 0;
+        return r < 0 ? error_errno(e, r, "could not wait for azpard") : 1;
+}
+
+int client_answer(int fd, int timeout_ms, char **ret_line, cJSON **ret_answer, struct error *e) {
         cleanup_(freep) char *line = NULL;
         cJSON *answer;
         int r;
 
-        send_request(fd, request);
         r = receive_line(fd, timeout_ms, &line, e);
         if (r < 0)
                 return r;

@@ -27,6 +27,19 @@ must_check_ int client_open(const char *path, int *ret_fd, struct error *e);
 must_check_ int client_ask(int fd, const char *request, int timeout_ms, char **ret_line, cJSON **ret_answer,
                            struct error *e);
 
+/*
+ * client_send_file() - send a request with an open file, for an answer that client_wait() waits for
+ *
+ * Return: 0 or a negative errno with a text.
+ */
+must_check_ int client_send_file(int fd, const char *request, int file_fd, struct error *e);
+
+/* Wait @timeout_ms for an answer to begin. Return: 1: it has; 0: not yet; negative errno with a text. */
+must_check_ int client_wait(int fd, int timeout_ms, struct error *e);
+
+/* The second half of client_ask(). */
+must_check_ int client_answer(int fd, int timeout_ms, char **ret_line, cJSON **ret_answer, struct error *e);
+
 /* Wait until azpard closes the connection, which it does after "stop" by ending. Return: 0 or a negative
  * errno. */
 must_check_ int client_wait_end(int fd, struct error *e);

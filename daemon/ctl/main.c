@@ -16,6 +16,8 @@
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "daemon/ctl/client.h"
+#include "daemon/ctl/export.h"
+#include "daemon/ctl/import.h"
 #include "daemon/ctl/show.h"
 #include "daemon/ctl/watch.h"
 
@@ -26,7 +28,7 @@ struct call {
         const char *state, *socket, *instance;
         char socket_path[PATH_MAX];
         double interval_s;
-        bool json;
+        bool json, keep;
 };
 
 struct command {
@@ -159,6 +161,39 @@ static int run_checkpoint(struct call *c, struct error *e) {
         return r;
 }
 
+static int run_import(struct call *c, struct error *e) {
+        const struct import_options o = {
+                .socket_path = c->socket_path, .folder = c->argument, .keep = c->keep, .json = c->json
+        };
+
+        return import_run(&o, e);
+}
+
+/* Where the window lies: azpard says it, and without one --state does. */
+static int find_window(const struct call *c, char ret[PATH_MAX], struct error *e) {
+        cleanup_(cJSON_Deletep) cJSON *answer = NULL;
+        cleanup_(freep) char *line = NULL;
+        const cJSON *directory;
+        int n, r;
+
+        r = c->state ? 0 : ask(c, "{\"command\":\"status\"}", CLIENT_TIMEOUT_MS, NULL, &line, &answer, e);
+        if (r < 0)
+                return r;
+        directory = cJSON_GetObjectItemCaseSensitive(answer, "state_directory");
+        if (!c->state && !cJSON_IsString(directory))
+                return error_set(e, -EBADMSG, "azpard does not say where its state directory is");
+        n = snprintf(ret, PATH_MAX, "%s/window", c->state ?: directory->valuestring);
+        return n < PATH_MAX ? 0 : error_set(e, -ENAMETOOLONG, "the path of the window is too long");
+}
+
+static int run_export(struct call *c, struct error *e) {
+        char window[PATH_MAX];
+        const struct export_options o = { .window = window, .folder = c->argument, .json = c->json };
+        int r = find_window(c, window, e);
+
+        return r < 0 ? r : export_run(&o, e);
+}
+
 static int run_stop(struct call *c, struct error *e) {
         cleanup_(cJSON_Deletep) cJSON *answer = NULL;
         cleanup_(freep) char *line = NULL;
@@ -181,6 +216,8 @@ static const struct command commands[] = {
         { "pause",      NULL, "let workers and trainer stand still",                       run_pause      },
         { "resume",     NULL, "let them go on",                                            run_resume     },
         { "checkpoint", NULL, "write a checkpoint now; returns when it is written",        run_checkpoint },
+        { "import",     "DIR", "take in the batch files of DIR; --keep leaves them there",  run_import     },
+        { "export",     "DIR", "write the replay window as batch files to DIR",             run_export     },
         { "stop",       NULL, "save and stop azpard; returns when it is gone",             run_stop       },
         { "version",    NULL, "show the versions of azparctl and azpard",                  run_version    },
 };
@@ -188,7 +225,7 @@ static const struct command commands[] = {
 
 /* --- the command line --- */
 
-enum { OPT_STATE, OPT_SOCKET, OPT_INSTANCE, OPT_INTERVAL, OPT_JSON, OPT_HELP, OPT_VERSION };
+enum { OPT_STATE, OPT_SOCKET, OPT_INSTANCE, OPT_INTERVAL, OPT_KEEP, OPT_JSON, OPT_HELP, OPT_VERSION };
 
 /* clang-format off */
 static const struct {
@@ -198,6 +235,7 @@ static const struct {
         [OPT_SOCKET]   = { "socket",   "PATH", "the azpard whose control socket is PATH" },
         [OPT_INSTANCE] = { "instance", "NAME", "the service's instance NAME (default: default)" },
         [OPT_INTERVAL] = { "interval", "S",    "watch: seconds between drawings (default: 1)" },
+        [OPT_KEEP]     = { "keep",     NULL,   "import: leave the files where they are" },
         [OPT_JSON]     = { "json",     NULL,   "print azpard's answer as it is, one line of JSON" },
         [OPT_HELP]     = { "help",     NULL,   "print this help" },
         [OPT_VERSION]  = { "version",  NULL,   "print azparctl's version" },
@@ -281,6 +319,9 @@ static int parse_options(int argc, char **argv, struct call *c) {
                         break;
                 case OPT_INTERVAL:
                         r = parse_interval(optarg, c);
+                        break;
+                case OPT_KEEP:
+                        c->keep = true;
                         break;
                 case OPT_JSON:
                         c->json = true;

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/base/clock.h"
 
 #define MAX_INCARNATIONS 65536u
 #define SLOT_MASK        255u /* what is above says by which way the sample came */
@@ -17,6 +18,16 @@ struct set {
         uint64_t n_words;
 };
 
+/* Where a spilled sample was seen. */
+struct place {
+        uint64_t incarnation, sequence, number;
+};
+
+struct places {
+        struct place *all;
+        size_t n, n_allocated;
+};
+
 struct audit {
         struct window *window;
         const struct game *game;
@@ -26,9 +37,11 @@ struct audit {
         unsigned n_left;       /* samples of that game that must follow at once */
         uint64_t start;        /* the oldest one that was looked at: its game may have left in part */
         uint64_t holes_from, holes_end; /* see audit_allow_holes() */
+        uint64_t rate, rate_begin_ns;   /* rate 0: as many as there are */
         uint64_t read[NUMBERED_SLOTS];
         struct audit_counts counts;
         unsigned n_complaints;
+        struct places spilled_seen, spilled_written; /* .number of those is not used */
         struct set seen[MAX_INCARNATIONS], written[MAX_INCARNATIONS];
 };
 
@@ -48,6 +61,16 @@ static void set_add(struct set *s, uint64_t i) {
                 s->n_words = n;
         }
         s->words[i / 64] |= UINT64_C(1) << i % 64;
+}
+
+static void add_place(struct places *p, uint64_t incarnation, uint64_t sequence, uint64_t number) {
+        if (p->n == p->n_allocated) {
+                p->n_allocated = MAX(2 * p->n_allocated, 1024);
+                p->all = reallocarray(p->all, p->n_allocated, sizeof(*p->all));
+                if (!p->all)
+                        abort();
+        }
+        p->all[p->n++] = (struct place){ incarnation, sequence, number };
 }
 
 int audit_new(const struct game *g, int window_fd, struct numbered_shared *shared, struct audit **ret,
@@ -76,6 +99,8 @@ void audit_free(struct audit *a) {
                 free(a->seen[i].words);
                 free(a->written[i].words);
         }
+        free(a->spilled_seen.all);
+        free(a->spilled_written.all);
         window_free(a->window);
         free(a);
 }
@@ -89,10 +114,12 @@ static void torn(struct audit *a, uint64_t number, const struct sample_id *id, c
                                number, id->slot, id->incarnation, id->sequence, what);
 }
 
-/* The game before the holes, those in them, and the oldest one. */
-static bool may_be_half(const struct audit *a, uint64_t number) {
+/* The game before the holes, those in them, what is taken again for them from a spill file, and the oldest
+ * one. */
+static bool may_be_half(const struct audit *a, uint64_t number, const struct sample_id *id) {
         return (a->start > 0 && number < a->start + NUMBERED_PLIES) ||
-               (number >= a->holes_from && number <= a->holes_end && a->holes_end > 0);
+               (a->holes_end > 0 && ((number >= a->holes_from && number <= a->holes_end) ||
+                                     id->slot > SLOT_MASK || a->last.slot > SLOT_MASK));
 }
 
 /* A game's samples lie side by side, from the first to the last. */
@@ -100,7 +127,7 @@ static void check_game(struct audit *a, uint64_t number, const struct sample *s)
         bool goes_on = a->n_left > 0 && s->ply > 0 && s->id.slot == a->last.slot &&
                        s->id.incarnation == a->last.incarnation && s->id.sequence == a->last.sequence + 1;
 
-        if (((a->n_left > 0) != goes_on || (a->n_left == 0 && s->ply > 0)) && !may_be_half(a, number))
+        if (((a->n_left > 0) != goes_on || (a->n_left == 0 && s->ply > 0)) && !may_be_half(a, number, &s->id))
                 torn(a, number, &s->id, "half a game");
         if (goes_on)
                 a->n_left--;
@@ -134,6 +161,8 @@ static void see(struct audit *a, uint64_t number, const struct sample *s) {
                 return;
         }
         set_add(&a->seen[s->id.incarnation], s->id.sequence);
+        if (s->id.slot != slot)
+                add_place(&a->spilled_seen, s->id.incarnation, s->id.sequence, number);
         if (set_has(&a->written[s->id.incarnation], s->id.sequence))
                 a->counts.missing--;
 }
@@ -150,23 +179,39 @@ static void follow_window(struct audit *a) {
                         see(a, a->next, &s);
                 else if (a->next >= a->holes_from && a->next < a->holes_end)
                         a->counts.holes++;
-                else if (a->next < window_first(a->window))
+                else if (a->next < window_first(a->window)) {
                         a->counts.overtaken++;
-                else
+                        a->start = a->next + 1;
+                        a->n_left = 0;
+                } else
                         torn(a, a->next, &a->last, "unreadable; the one before it is named");
         }
+}
+
+void audit_set_rate(struct audit *a, uint64_t n) {
+        a->rate = n;
+        a->rate_begin_ns = clock_now_ns();
+}
+
+/* May the workers go on? */
+static bool is_in_time(const struct audit *a) {
+        uint64_t passed_ms = (clock_now_ns() - a->rate_begin_ns) / NS_PER_MS;
+
+        return a->rate == 0 || a->counts.written_down <= passed_ms * a->rate / 1000;
 }
 
 static void follow_ledger(struct audit *a, unsigned slot) {
         struct numbered_ledger *l = &a->shared->ledgers[slot];
         uint64_t n_written = atomic_load_explicit(&l->n_written, memory_order_acquire);
 
-        for (; a->read[slot] < n_written; a->read[slot]++) {
+        for (; a->read[slot] < n_written && is_in_time(a); a->read[slot]++) {
                 struct numbered_entry *entry = &l->entries[a->read[slot] % NUMBERED_ENTRIES];
 
                 for (uint64_t i = entry->sequence; i < entry->sequence + entry->n_samples; i++) {
                         set_add(&a->written[entry->incarnation], i);
                         a->counts.written_down++;
+                        if (entry->is_spilled)
+                                add_place(&a->spilled_written, entry->incarnation, i, 0);
                         a->counts.missing += !set_has(&a->seen[entry->incarnation], i);
                 }
         }
@@ -187,6 +232,38 @@ void audit_allow_holes(struct audit *a, uint64_t from) {
 
 void audit_skip_to(struct audit *a, uint64_t first) {
         a->next = a->start = MAX(a->next, first);
+}
+
+static int compare_places(const void *a, const void *b) {
+        const struct place *x = a, *y = b;
+
+        if (x->incarnation != y->incarnation)
+                return x->incarnation < y->incarnation ? -1 : 1;
+        return x->sequence < y->sequence ? -1 : x->sequence > y->sequence;
+}
+
+uint64_t audit_spilled_missing(const struct audit *a, const struct audit *copy, uint64_t first) {
+        uint64_t n = 0;
+
+        qsort(a->spilled_seen.all, a->spilled_seen.n, sizeof(struct place), compare_places);
+        for (size_t i = 0; i < a->spilled_written.n; i++) {
+                const struct place *p = &a->spilled_written.all[i];
+                const struct place *seen =
+                        bsearch(p, a->spilled_seen.all, a->spilled_seen.n, sizeof(*p), compare_places);
+
+                if (set_has(&copy->seen[p->incarnation], p->sequence) || (seen && seen->number < first))
+                        continue;
+                if (n++ < MAX_COMPLAINTS)
+                        (void) fprintf(stderr,
+                                       "spilled and missing: incarnation %" PRIu64 ", sequence %" PRIu64
+                                       ", number %" PRId64 "\n",
+                                       p->incarnation, p->sequence, seen ? (int64_t) seen->number : -1);
+        }
+        return n;
+}
+
+void audit_forget_spilled(struct audit *a) {
+        a->spilled_seen.n = a->spilled_written.n = 0;
 }
 
 uint64_t audit_first(const struct audit *a) {

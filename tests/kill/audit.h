@@ -33,6 +33,13 @@ must_check_ int audit_new(const struct game *g, int window_fd, struct numbered_s
 void audit_free(struct audit *a);
 DEFINE_CLEANUP(struct audit *, audit_free)
 
+/*
+ * Let workers commit @n samples a second on average: as fast as they can, and then they wait.  azpard
+ * recognises what a spill file brought for as long as the window holds it, so that should be longer than some
+ * starts of azpard take.
+ */
+void audit_set_rate(struct audit *a, uint64_t n);
+
 /* Look at what is new in the window and in the ledgers. */
 void audit_poll(struct audit *a);
 
@@ -44,6 +51,16 @@ void audit_allow_holes(struct audit *a, uint64_t from);
 
 /* Do not look at samples below number @first. */
 void audit_skip_to(struct audit *a, uint64_t first);
+
+/*
+ * Of the spilled samples that were written down: how many are not in @copy, although @first is the oldest
+ * number that a copy of this window as it is now has to hold?  Their files were durable, and are removed only
+ * when they are durable in the window.
+ */
+uint64_t audit_spilled_missing(const struct audit *a, const struct audit *copy, uint64_t first);
+
+/* Forget which ones were spilled so far. */
+void audit_forget_spilled(struct audit *a);
 
 /* First number in the window, and number after the last one. */
 uint64_t audit_first(const struct audit *a);

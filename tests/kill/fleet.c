@@ -160,9 +160,9 @@ static FILE *open_log(const struct fleet *f) {
 }
 
 unsigned fleet_count_complaints(const struct fleet *f, const char *except) {
-        static const char *const bad[] = { "bad record", "indices lie", "bytes lost", "damaged", "refused",
-                                           "rejected",   "could not",   "not finite", "parked",  "silent for",
-                                           "set aside",  "wrong",       "event loop", "did not", "assert" };
+        static const char *const bad[] = { "bad record", "indices lie", "bytes lost", "damaged",    "refused",
+                                           "could not",  "not finite",  "parked",     "silent for", "wrong",
+                                           "event loop", "did not",     "assert" };
         FILE *log = open_log(f);
         char line[1024];
         unsigned n = 0;
@@ -185,7 +185,7 @@ void fleet_print_log(const struct fleet *f) {
 
         if (!log)
                 return;
-        if (fseek(log, -4000, SEEK_END) == 0)
+        if (fseek(log, -1000, SEEK_END) == 0)
                 (void) fgets(line, sizeof(line), log);
         while (fgets(line, sizeof(line), log))
                 (void) fprintf(stderr, "log: %s", line);

@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include "common/base/clock.h"
 #include "common/base/rng.h"
@@ -25,13 +26,15 @@
 #define N_WORKERS       3u
 #define POLL_NS         (200 * UINT64_C(1000))
 #define FLOWS           300u            /* samples that say that all is at work again */
+#define RATE            60000u          /* samples a second; the window holds those of some seconds */
 #define PATIENCE_NS     (90 * NS_PER_S) /* after which something is stuck; a full machine is slow */
 #define POINT_NS        (3 * NS_PER_S)  /* that it may take to come to a pause point */
 #define ROUND           20u             /* kills between two looks at whether each lane moves */
 #define SHARE_OF_POINTS 55u             /* percent of the kills */
-#define ALL_POINTS      1000u           /* kills after which every point must have been reached */
+#define SHARE_OF_SPILLS 15u   /* percent of the kills before which azpard stands still for a while */
+#define ALL_POINTS      1000u /* kills after which every point must have been reached */
 
-enum way { WORKER, AZPARD, CHILD, START, FINISH, SPILL, REFILL, TRAINER };
+enum way { WORKER, AZPARD, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
 
 static const struct {
         const char *name;
@@ -46,11 +49,12 @@ static const char settings[] =
         "[game]\nname = connect4\n"
         "[network]\nfilters = 8\nblocks = 1\n"
         "[selfplay]\nworkers = 3\nmax_workers = 3\n"
-        "[replay]\nwindow = 100000\nmin_samples = 100\nratio = 4\nslack = 100000\n"
+        "[replay]\nwindow = 300000\nmin_samples = 100\nratio = 4\nslack = 100000\n"
         "sync_interval = 0.1\n"
         "[train]\ndevice = cpu\nbatch = 32\npublish_interval = 20\ncheckpoint_interval = 50\n"
         "keep = 2\n"
-        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\n";
+        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\n"
+        "spill_after = 0.005\nspill_max = 33554432\n";
 
 struct test {
         struct fleet fleet;
@@ -67,7 +71,8 @@ struct test {
         unsigned hits[PAUSE_N_POINTS_];
         enum pause_point order[PAUSE_N_POINTS_];
         unsigned n_order, next_in_order;
-        bool finishing; /* azpard was asked to stop: it may exit with 0 */
+        bool finishing;       /* azpard was asked to stop: it may exit with 0 */
+        unsigned n_bad_files; /* put into the spill folder, to be set aside */
         unsigned n_stuck, n_odd_exits;
         const char *stuck_at;
 };
@@ -100,6 +105,7 @@ static void pump(struct test *t) {
                 return;
         if (WIFEXITED(status) && !(t->finishing && WEXITSTATUS(status) == 0)) {
                 (void) fprintf(stderr, "azpard ended by itself, exit status %d\n", WEXITSTATUS(status));
+                fleet_print_log(&t->fleet);
                 if (t->n_odd_exits++ > 5)
                         give_up(t, "azpard ends by itself again and again", NULL);
         } else if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL &&
@@ -210,12 +216,35 @@ static void kill_all(struct test *t) {
                 kill_azpard(t);
 }
 
+static ino_t model_inode(const struct test *t) {
+        char path[FLEET_PATH_MAX + 32];
+        struct stat st;
+
+        (void) snprintf(path, sizeof(path), "%s/model.safetensors", t->fleet.state);
+        return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+/* @context: the model file's inode before. */
+static bool has_published(struct test *t, const void *context) {
+        return model_inode(t) != *(const ino_t *) context;
+}
+
+/* The real one takes a second to start, and shall be met at work. */
+static void kill_real_trainer(struct test *t) {
+        ino_t before = model_inode(t);
+
+        (void) run_until(t, has_published, &before, POINT_NS);
+        run_for(t, rng_below(&t->rng, 100000) * UINT64_C(1000));
+        (void) kill_child(t, true);
+}
+
 static void kill_somebody(struct test *t) {
         unsigned dice = rng_below(&t->rng, 100);
 
-        /* the real trainer takes a second to start, and shall be met at work as well */
-        run_for(t, rng_below(&t->rng, t->real_trainer && dice >= 40 ? 1500000 : 30000) * UINT64_C(1000));
-        if (dice < 40)
+        run_for(t, rng_below(&t->rng, 30000) * UINT64_C(1000));
+        if (t->real_trainer && dice < 50)
+                kill_real_trainer(t);
+        else if (dice < 40)
                 (void) kill_child(t, false);
         else if (dice < 55)
                 (void) kill_child(t, true);
@@ -252,6 +281,21 @@ static bool has_spilled(struct test *t, const void *context) {
         return n > 0;
 }
 
+/* A spill file that is none. */
+static void put_bad_file(struct test *t) {
+        char folder[FLEET_PATH_MAX + 32], from[FLEET_PATH_MAX + 64], to[FLEET_PATH_MAX + 64];
+        FILE *f;
+
+        (void) snprintf(folder, sizeof(folder), "%s/spill/worker_%u", t->fleet.state, NUMBERED_SLOTS);
+        (void) snprintf(from, sizeof(from), "%s/batch.tmp", folder);
+        (void) snprintf(to, sizeof(to), "%s/batch_%06u.json", folder, t->n_bad_files);
+        (void) mkdir(folder, 0700);
+        f = fopen(from, "we");
+        if (!f || fputs("[{\"board\":[0,1,2", f) < 0 || fclose(f) < 0 || rename(from, to) < 0)
+                give_up(t, "could not write a bad spill file", NULL);
+        t->n_bad_files++;
+}
+
 /* What has to happen so that somebody comes to the point. */
 static void bring_about(struct test *t, enum pause_point p, int32_t k, int signal_number) {
         pid_t azpard = t->fleet.pid;
@@ -277,6 +321,9 @@ static void bring_about(struct test *t, enum pause_point p, int32_t k, int signa
                 break;
         case REFILL:
                 (void) kill(azpard, SIGCONT);
+                break;
+        case REJECT:
+                put_bad_file(t);
                 break;
         default:
                 break;
@@ -358,6 +405,18 @@ static bool window_is_there(struct test *t, const void *context) {
         return fd >= 0 && audit_new(t->game, fd, t->shared, &t->audit, NULL) == 0;
 }
 
+/* azpard stands still for a while, so that lanes are full and workers spill. */
+static void make_them_spill(struct test *t) {
+        pid_t azpard = t->fleet.pid;
+
+        (void) kill(azpard, SIGSTOP);
+        run_for(t, rng_below(&t->rng, 100000) * UINT64_C(1000));
+        if (rng_below(&t->rng, 2))
+                (void) kill(azpard, SIGCONT);
+        else
+                kill_azpard(t); /* they were written for its successor */
+}
+
 static void kill_all_day(struct test *t) {
         unsigned next_round = ROUND;
 
@@ -366,7 +425,9 @@ static void kill_all_day(struct test *t) {
 
                 if (rng_below(&t->rng, 100) < 70)
                         must_become(t, has_samples, &samples, "samples come in");
-                if (rng_below(&t->rng, 100) < SHARE_OF_POINTS)
+                if (rng_below(&t->rng, 100) < SHARE_OF_SPILLS)
+                        make_them_spill(t);
+                if (rng_below(&t->rng, 100) < (t->real_trainer ? SHARE_OF_POINTS / 3 : SHARE_OF_POINTS))
                         kill_at_point(t, next_point(t));
                 else
                         kill_somebody(t);
@@ -377,8 +438,13 @@ static void kill_all_day(struct test *t) {
         }
 }
 
+static unsigned count_rejected(const struct test *t, const char *end) {
+        return (unsigned) MAX(fleet_count_files(&t->fleet, "spill/rejected", end), 0);
+}
+
 static bool is_drained(struct test *t, const void *context) {
-        return fleet_bytes_in_lanes(&t->fleet) == 0 && !has_spilled(t, context);
+        return fleet_bytes_in_lanes(&t->fleet) == 0 && !has_spilled(t, context) &&
+               count_rejected(t, ".json") == t->n_bad_files;
 }
 
 /* Let everything come in, and stop. */
@@ -387,6 +453,7 @@ static void finish(struct test *t) {
         uint64_t end;
 
         check_lanes(t);
+        audit_set_rate(t->audit, 0);
         atomic_store(&t->shared->hold, 1);
         run_for(t, 50 * NS_PER_MS); /* what is being committed right now */
         must_become(t, is_drained, NULL, "all lanes and spill files are empty");
@@ -405,14 +472,14 @@ static bool report(struct test *t) {
         unsigned n_points = 0,
                  n_complaints = fleet_count_complaints(&t->fleet, "was killed, or could not write");
         uint64_t n_lost_files = atomic_load(&t->shared->n_lost_files);
-        int n_rejected = MAX(fleet_count_files(&t->fleet, "spill/rejected", ""), 0);
+        unsigned n_rejected = count_rejected(t, ".json"), n_reasons = count_rejected(t, ".reason");
 
         for (unsigned p = 1; p < PAUSE_N_POINTS_; p++)
                 n_points += t->hits[p] > 0;
         (void) printf("%u kills (%u azpard, %u worker, %u trainer, %u at pause points of which %u distinct "
                       "of %u), %" PRIu64 " samples committed, %" PRIu64 " of those seen spilled, %" PRIu64
                       " checkpoints and %" PRIu64 " models, %" PRIu64 " lost, %" PRIu64 " twice, %" PRIu64
-                      " torn, %u stuck, %" PRIu64 " files lost, %d rejected, %u complaints; seed %" PRIu64
+                      " torn, %u stuck, %" PRIu64 " files lost, %u rejected, %u complaints; seed %" PRIu64
                       "\n",
                       t->n_kills, t->n_azpard, t->n_worker, t->n_trainer, t->n_at_points, n_points,
                       t->n_order, a->written_down, a->spilled, atomic_load(&t->shared->n_saved),
@@ -431,8 +498,8 @@ static bool report(struct test *t) {
         if (a->overtaken)
                 (void) printf("the audit was overtaken by %" PRIu64 " samples\n", a->overtaken);
         return a->missing == 0 && a->twice == 0 && a->torn == 0 && a->overtaken == 0 && t->n_stuck == 0 &&
-               n_lost_files == 0 && n_rejected == 0 && n_complaints == 0 && t->n_odd_exits == 0 &&
-               a->written_down > 0 && all_reached;
+               n_lost_files == 0 && n_rejected == t->n_bad_files && n_reasons == n_rejected &&
+               n_complaints == 0 && t->n_odd_exits == 0 && a->written_down > 0 && all_reached;
 }
 
 static void test_init(struct test *t, const char *programs, const char *folder) {
@@ -453,6 +520,7 @@ static void test_init(struct test *t, const char *programs, const char *folder) 
         start_azpard(t);
         if (!run_until(t, window_is_there, NULL, PATIENCE_NS))
                 give_up(t, "no window", NULL);
+        audit_set_rate(t->audit, RATE);
 }
 
 int main(int argc, char **argv) {

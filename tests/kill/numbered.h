@@ -28,7 +28,8 @@
 
 struct numbered_entry {
         uint64_t incarnation, sequence;
-        uint64_t n_samples;
+        uint32_t n_samples;
+        uint32_t is_spilled; /* 1: by a spill file */
 };
 
 struct numbered_ledger {

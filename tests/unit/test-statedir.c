@@ -2,6 +2,7 @@
 /* State directory: made when missing, locked once, its children's lock held by whoever inherited it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -88,6 +89,67 @@ static void test_second_azpard(void **state) {
         statedir_deinit(&second);
 }
 
+/* 'S', 'Z', ... as in /proc. */
+static char process_state(pid_t pid) {
+        char path[64], line[256] = "";
+        const char *end;
+        FILE *f;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/stat", (int) pid);
+        f = fopen(path, "re");
+        assert_non_null(f);
+        assert_non_null(fgets(line, sizeof(line), f));
+        (void) fclose(f);
+        end = strrchr(line, ')');
+        assert_non_null(end);
+        return end[2];
+}
+
+static _Noreturn void lock_and_leave(int fd) {
+        struct statedir s = STATEDIR_INIT;
+        pid_t child;
+
+        if (statedir_open(&s, base, NULL) < 0 || statedir_lock(&s, NULL) < 0)
+                _exit(1);
+        child = fork();
+        while (child == 0)
+                (void) pause(); /* it has not come to anything yet */
+        if (write(fd, &child, sizeof(child)) != sizeof(child))
+                _exit(1);
+        (void) kill(getpid(), SIGKILL);
+        _exit(1);
+}
+
+/* The lock's owner was killed just after a fork, and its child still has the descriptor. */
+static void test_owner_died_after_a_fork(void **state) {
+        struct statedir second = STATEDIR_INIT;
+        int fds[2], status;
+        pid_t owner, child, successor;
+        char c;
+
+        (void) state;
+        assert_int_equal(pipe(fds), 0);
+        owner = fork();
+        assert_true(owner >= 0);
+        if (owner == 0)
+                lock_and_leave(fds[1]);
+        assert_int_equal(read(fds[0], &child, sizeof(child)), sizeof(child));
+        assert_int_equal(waitpid(owner, &status, 0), owner);
+        assert_true(WIFSIGNALED(status));
+        successor = fork();
+        assert_true(successor >= 0);
+        if (successor == 0)
+                _exit(statedir_open(&second, base, NULL) == 0 && statedir_lock(&second, NULL) == 0 ? 0 : 1);
+        while ((c = process_state(successor)) != 'S' && c != 'Z') /* it waits, or has given up */
+                (void) sched_yield();
+        assert_int_equal(kill(child, SIGKILL), 0);
+        assert_int_equal(waitpid(successor, &status, 0), successor);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+}
+
 static void test_children_of_a_killed_one(void **state) {
         struct statedir first = STATEDIR_INIT, second = STATEDIR_INIT;
         struct error e = ERROR_INIT;
@@ -140,6 +202,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_made_when_missing, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_unusable, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_second_azpard, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_owner_died_after_a_fork, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_children_of_a_killed_one, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_use, set_up, tear_down),
         };
