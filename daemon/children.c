@@ -259,6 +259,9 @@ static void describe_exit(struct child *c, const siginfo_t *si) {
         if (c->silent)
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "silent for %.4g s",
                                 (double) c->children->heartbeat_timeout_ns / NS_PER_S);
+        else if (si->si_code == CLD_EXITED && si->si_status == EX_TEMPFAIL)
+                (void) snprintf(c->last_exit, sizeof(c->last_exit), "exit status %d (disk or memory trouble)",
+                                si->si_status);
         else if (si->si_code == CLD_EXITED)
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "exit status %d", si->si_status);
         else {
@@ -266,6 +269,11 @@ static void describe_exit(struct child *c, const siginfo_t *si) {
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "signal %d (%s)", si->si_status,
                                 what ? what : "unknown");
         }
+}
+
+/* It could not work where it was, through no fault of its own, and it may pass: see children.h. */
+static bool is_excused(const siginfo_t *si) {
+        return si->si_code == CLD_EXITED ? si->si_status == EX_TEMPFAIL : si->si_status == SIGBUS;
 }
 
 static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
@@ -282,6 +290,8 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
                 return 0;
         if (c->told_to_finish && clean)
                 child_start(c); /* it was told to leave, and is wanted again */
+        else if (is_excused(si))
+                child_back_off(c, backoff_delay(&c->backoff));
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
         return 0;
