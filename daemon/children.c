@@ -291,7 +291,7 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
         if (c->told_to_finish && clean)
                 child_start(c); /* it was told to leave, and is wanted again */
         else if (is_excused(si))
-                child_back_off(c, backoff_delay(&c->backoff));
+                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
         return 0;
@@ -351,7 +351,7 @@ static void child_start(struct child *c) {
         if (r < 0) {
                 /* Not its fault but the machine's or ours, and it may pass: that never parks it. */
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "not started: %.48s", e.text);
-                child_back_off(c, backoff_delay(&c->backoff));
+                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
                 return;
         }
         c->beat = c->children->ops.heartbeat(c->children->userdata, c);

@@ -36,6 +36,8 @@
 
 #define BACKOFF_FIRST_NS   (100 * NS_PER_MS)
 #define BACKOFF_LONGEST_NS (30 * NS_PER_S)
+#define BACKOFF_EXCUSED_NS                                                                                   \
+        (5 * NS_PER_S) /* longest, where it was not its fault: it should be back soon after */
 #define BACKOFF_HEALTHY_NS (10 * NS_PER_S) /* who lived that long did not crash at once */
 
 /* How often a child crashed at once, and how long to wait before the next start. */
