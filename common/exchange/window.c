@@ -93,6 +93,7 @@ struct window {
         uint64_t origin;
         uint64_t floor; /* header.first */
         uint64_t n_damaged;
+        uint64_t claimed; /* tail that the header had when the damaged were counted */
         /* azpard: what it has published; trainer: what it saw last, for when the header cannot be read */
         _Atomic uint64_t published;
 
@@ -292,7 +293,9 @@ static int refuse_for_room(const char *path, uint64_t n_bytes, const struct stat
 /*
  * Give the new, empty file @fd all of its blocks, so that no store to its mapping can fail later.  What is
  * free is looked at first: some file systems hand out all that they have before they say that it is not
- * enough.
+ * enough.  Zeros are written even where the blocks are allocated: ext4 marks allocated blocks as not written
+ * yet, and if the first write to one fails it may write it again without taking back the mark ("potential
+ * data loss", it says): the next sync succeeds, and after a mount the block reads as zeros.
  */
 static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct error *e) {
         struct statvfs fs;
@@ -305,7 +308,7 @@ static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct er
         do
                 r = fallocate(fd, 0, 0, (off_t) n_bytes) < 0 ? -errno : 0;
         while (r == -EINTR);
-        if (r == -EOPNOTSUPP)
+        if (r == 0 || r == -EOPNOTSUPP)
                 r = write_zeros(fd, n_bytes);
         if (r == -ENOSPC && fstatvfs(fd, &fs) == 0)
                 return refuse_for_room(path, n_bytes, &fs, e);
@@ -621,6 +624,7 @@ static int recover(struct window *w, struct error *e) {
                                    "; check the disk and its file system, or " ADVICE,
                                    WINDOW_HEADER_BYTES + c.at * w->slot_bytes);
         w->n_damaged = tail - c.first - c.n_in_window;
+        w->claimed = tail;
         w->tail = MIN(tail, MAX(c.end, w->floor));
         w->durable = MIN(w->durable, w->tail);
         if (w->tail == tail && c.n_wiped == 0 && w->origin != 0)
@@ -669,6 +673,53 @@ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_s
         if (window_capacity(w) != n_samples)
                 return replace_file(dir_fd, path, g, n_samples, w, ret, e);
         *ret = TAKE_PTR(w);
+        return 0;
+}
+
+int window_copy(const struct window *w, uint64_t n, int dir_fd, const char *path, struct error *e) {
+        cleanup_(window_freep) struct window *copy = NULL;
+
+        return replace_file(dir_fd, path, w->game, n, w, &copy, e);
+}
+
+static int restore_image(void *context) {
+        slot_store(context);
+        return 0;
+}
+
+static int restore_bounds(void *context) {
+        struct window *w = context;
+
+        /* relaxed: nobody else is there yet */
+        atomic_store_explicit(&w->header->first, w->floor, memory_order_relaxed);
+        return store_tail(w);
+}
+
+int window_restore(struct window *w, const struct window *copy, uint64_t *ret_n_samples) {
+        uint64_t tail = window_tail(copy), before = w->tail;
+        uint64_t first = MAX(window_first(copy), tail - MIN(tail, window_capacity(w)));
+
+        *ret_n_samples = 0;
+        if (before > tail)
+                return WINDOW_E_GONE;
+        for (uint64_t i = first; i < tail; i++) {
+                if (i < before && read_slot(w, i, &w->image) == 0)
+                        continue;
+                if (read_slot(copy, i, &w->image) != 0)
+                        continue;
+                if (guarded(w, restore_image, w) < 0)
+                        return find_reason(w);
+                ++*ret_n_samples;
+                w->n_damaged -= i < w->claimed && w->n_damaged > 0;
+        }
+        if (before < first) /* another file than the copy was made of */
+                w->floor = first;
+        w->tail = tail;
+        if (guarded(w, restore_bounds, w) < 0) {
+                w->tail = before;
+                return find_reason(w);
+        }
+        atomic_store_explicit(&w->published, tail, memory_order_release);
         return 0;
 }
 

@@ -143,6 +143,24 @@ must_check_ int window_read(const struct window *w, uint64_t number, struct samp
 must_check_ int window_read_id(const struct window *w, uint64_t number, struct sample_id *ret);
 
 /*
+ * Make a window file of its own from the newest @n samples, under their numbers, in place of @path.
+ * Return: 0 or a negative errno with a text.
+ */
+must_check_ int window_copy(const struct window *w, uint64_t n, int dir_fd, const char *path,
+                            struct error *e);
+
+/*
+ * window_restore() - put samples back that were copied by window_copy() (azpard, before anybody else maps it)
+ *
+ * For a window that a file system took back to an earlier state: what is missing in its place comes there
+ * again.
+ *
+ * Return: 0 with the number of samples put back; WINDOW_E_GONE: @w has gone on without them; a negative
+ * errno.
+ */
+must_check_ int window_restore(struct window *w, const struct window *copy, uint64_t *ret_n_samples);
+
+/*
  * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in
  * the window: lets azpard recognise what a predecessor appended but did not release in the lane.
  * ret[i].incarnation is 0 where there is none.
