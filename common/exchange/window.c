@@ -320,6 +320,18 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
 
 /* Opening a file */
 
+/* The file's rules are foreign bytes: whatever they are, the text stays one printable line. */
+static int refuse_other_game(const struct window_header *h, const struct game *g, struct error *e) {
+        char shown[GAME_RULES_MAX] = "";
+
+        for (size_t i = 0; i + 1 < sizeof(shown) && h->rules[i]; i++)
+                shown[i] = h->rules[i] >= ' ' && h->rules[i] <= '~' ? h->rules[i] : '?';
+        return error_set(
+                e, -EINVAL,
+                "it holds samples of '%s', but the game is '%s'; use another state directory or " ADVICE,
+                shown, g->rules);
+}
+
 /* Check the header of the window file @fd against its size and @g: all that the mapping's use relies on. */
 static int check_file(int fd, const struct game *g, uint64_t *ret_n_slots, struct error *e) {
         uint32_t slot_bytes = slot_bytes_of(g);
@@ -347,10 +359,7 @@ static int check_file(int fd, const struct game *g, uint64_t *ret_n_slots, struc
         if (strnlen(h.rules, sizeof(h.rules)) == sizeof(h.rules))
                 return error_set(e, -EBADMSG, "the header names no game; " ADVICE);
         if (strcmp(h.rules, g->rules) != 0)
-                return error_set(e, -EINVAL,
-                                 "it holds samples of '%s', but the game is '%s'; use another state "
-                                 "directory or " ADVICE,
-                                 h.rules, g->rules);
+                return refuse_other_game(&h, g, e);
         if (h.slot_bytes != slot_bytes)
                 return error_set(e, -EBADMSG, "slots of %" PRIu32 " bytes, %" PRIu32 " expected; " ADVICE,
                                  h.slot_bytes, slot_bytes);
