@@ -410,24 +410,25 @@ static struct census check_slots(struct window *w, uint64_t first, uint64_t tail
 /* Bring @w, just mapped, to what is whole in it. */
 static int recover(struct window *w, struct error *e) {
         /* relaxed, all: nobody else is there yet */
-        uint64_t tail = atomic_load_explicit(&w->header->tail, memory_order_relaxed);
+        uint64_t upper = atomic_load_explicit(&w->header->tail, memory_order_relaxed);
+        uint64_t tail = MIN(upper, WINDOW_MAX_TAIL);
         uint64_t floor = atomic_load_explicit(&w->header->first, memory_order_relaxed);
         uint64_t next = atomic_load_explicit(&w->header->next_incarnation, memory_order_relaxed);
         uint64_t first = MAX(floor, tail - MIN(tail, window_capacity(w)));
         struct census c;
         int r;
 
-        if (floor > tail || tail == NOT_A_NUMBER || next == 0)
+        if (floor > tail || upper == NOT_A_NUMBER || next == 0 || next > WINDOW_MAX_INCARNATION)
                 return error_set(e, -EBADMSG,
                                  "the header's counters are impossible (first %" PRIu64 ", tail %" PRIu64
                                  ", next incarnation %" PRIu64 "); " ADVICE,
-                                 floor, tail, next);
+                                 floor, upper, next);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_SEQUENTIAL);
         c = check_slots(w, first, tail);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_NORMAL);
         w->n_damaged = tail - first - c.n_in_window;
         w->tail = MIN(tail, MAX(c.end, floor));
-        if (w->tail == tail && c.n_wiped == 0)
+        if (w->tail == upper && c.n_wiped == 0)
                 return 0;
         atomic_store_explicit(&w->header->tail, w->tail, memory_order_relaxed);
         r = window_sync(w);
@@ -584,6 +585,8 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
         uint64_t incarnation = window_next_incarnation(w);
         int r;
 
+        if (incarnation == WINDOW_MAX_INCARNATION)
+                return -ERANGE;
         r = set_next_incarnation(w, incarnation + 1);
         if (r < 0)
                 return r;
@@ -594,7 +597,7 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
 int window_raise_incarnation(struct window *w, uint64_t used) {
         if (used < window_next_incarnation(w))
                 return 0;
-        return used == UINT64_MAX ? -ERANGE : set_next_incarnation(w, used + 1);
+        return used >= WINDOW_MAX_INCARNATION ? -ERANGE : set_next_incarnation(w, used + 1);
 }
 
 int window_sync(struct window *w) {
