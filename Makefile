@@ -133,7 +133,7 @@ $(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/pl
 $(B)/tests/bench/bench-exchange: $(B)/tests/bench/bench-exchange.o $(B)/tests/bench/json-files.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_cxx) $(libs_common) $(LDLIBS)
-# Against the best that simdjson can do: it chooses its instructions when it is compiled.
+# Against the best that simdjson can do: part of it is inlined and takes what instructions the compiler may use.
 $(B)/tests/bench/bench-json.o: az_cxxflags += -O3 -march=native
 $(B)/tests/bench/bench-json: $(B)/tests/bench/bench-json.o $(B)/tests/bench/json-azpar.o $(B)/libcommon.a
 	$(call say,link $@)
