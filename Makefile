@@ -39,7 +39,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -136,6 +136,11 @@ $(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/pl
 $(B)/tests/bench/bench-exchange: $(B)/tests/bench/bench-exchange.o $(B)/tests/bench/json-files.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_cxx) $(libs_common) $(LDLIBS)
+# Against the best that simdjson can do: part of it is inlined and takes what instructions the compiler may use.
+$(B)/tests/bench/bench-json.o: az_cxxflags += -O3 -march=native
+$(B)/tests/bench/bench-json: $(B)/tests/bench/bench-json.o $(B)/tests/bench/json-azpar.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_cxx) -lsimdjson $(libs_common) $(LDLIBS)
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)

@@ -26,6 +26,10 @@
 
 static_assert(GAME_MAX_MOVES * 2 <= UINT16_MAX && GAME_MAX_PLIES <= UINT16_MAX,
               "an array 16 is the largest header");
+/* array header, version, five integers, rules, planes, policy's header, pairs, floats and outcome */
+static_assert(SAMPLE_BYTES_MAX >= 1 + 1 + 5 * 9 + 2 + GAME_RULES_MAX + 2 + GAME_MAX_PLANES_BYTES + 3 +
+                                          6 * GAME_MAX_MOVES + 11,
+              "every game's sample fits");
 static_assert(GAME_RULES_MAX <= UINT8_MAX && GAME_MAX_PLANES_BYTES <= UINT8_MAX, "str 8 and bin 8 hold them");
 
 /* Sizes */
@@ -157,6 +161,20 @@ int sample_encode_record(const struct game *g, const struct sample *samples, siz
         r = msgpack_pack_array(&pk, n) ? -ENOBUFS : 0;
         for (size_t i = 0; i < n && r == 0; i++)
                 r = pack_sample(&pk, g, &samples[i]);
+        if (r < 0)
+                return r;
+        *ret_length = sink.n;
+        return 0;
+}
+
+int sample_encode(const struct game *g, const struct sample *s, unsigned char *buf, size_t size,
+                  size_t *ret_length) {
+        struct sink sink = { .bytes = buf, .n = 0, .size = size };
+        msgpack_packer pk;
+        int r;
+
+        msgpack_packer_init(&pk, &sink, sink_write);
+        r = pack_sample(&pk, g, s);
         if (r < 0)
                 return r;
         *ret_length = sink.n;

@@ -67,6 +67,9 @@ struct sample {
  */
 size_t sample_max_bytes(const struct game *g);
 
+/* For buffers: no game's sample is larger; see sample_max_bytes(). */
+#define SAMPLE_BYTES_MAX 4096u
+
 /* Largest encoded size of one game's record: g->max_plies samples. */
 size_t sample_record_max_bytes(const struct game *g);
 
@@ -79,6 +82,10 @@ size_t sample_record_max_bytes(const struct game *g);
  */
 must_check_ int sample_encode_record(const struct game *g, const struct sample *samples, size_t n,
                                      unsigned char *buf, size_t size, size_t *ret_length);
+
+/* One sample alone, as it lies in a record and in a window slot; else as sample_encode_record(). */
+must_check_ int sample_encode(const struct game *g, const struct sample *s, unsigned char *buf, size_t size,
+                              size_t *ret_length);
 
 /*
  * Decode and check one sample at the start of @bytes.  Everything is checked: types, lengths, ranges, rules

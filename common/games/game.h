@@ -86,6 +86,14 @@ struct game {
 
 /* Make the game that the configuration names. Return: 0, or -EINVAL with a text (e.g. win_length longer than the board). */
 must_check_ int game_new(const struct config *c, struct game **ret, struct error *e);
+
+/*
+ * Make the game with the text @rules as its struct game.rules, e.g. for a file that says what it holds. A game has one
+ * text: "gomoku:15x15:5:freestyle:draw0" is one, "gomoku:15x15:05:freestyle:draw0" is none.
+ *
+ * Return: 0; -EINVAL with a text; -ENOMEM.
+ */
+must_check_ int game_from_rules(const char *rules, struct game **ret, struct error *e);
 void game_free(struct game *g);
 DEFINE_CLEANUP(struct game *, game_free)
 

@@ -547,6 +547,84 @@ static void refuses_what_cannot_be(void **state) {
         }
 }
 
+static void assert_made_from_its_text(const struct game *g) {
+        cleanup_(game_freep) struct game *again = NULL;
+        struct error e = ERROR_INIT;
+
+        if (game_from_rules(g->rules, &again, &e) < 0)
+                fail_msg("%s", e.text);
+        assert_string_equal(again->rules, g->rules);
+        assert_string_equal(again->name, g->name);
+        assert_int_equal(again->moves, g->moves);
+        assert_int_equal(again->max_plies, g->max_plies);
+        assert_int_equal(again->win_length, g->win_length);
+        assert_int_equal(again->draw_ply, g->draw_ply);
+        assert_int_equal(again->exact, g->exact);
+        assert_memory_equal(again->move_map, g->move_map, sizeof(g->move_map));
+}
+
+/* Every game that a configuration can ask for, but for draw_ply, of which there are some. */
+static void rules_make_the_game(void **state) {
+        static const unsigned draw_plies[] = { 0, 39, 100, 399 };
+
+        (void) state;
+        for (unsigned name = GAME_CONNECT4; name <= GAME_TICTACTOE; name++) {
+                cleanup_(game_freep) struct game *g = make_game(name, 15, 5, false, 0);
+
+                assert_made_from_its_text(g);
+        }
+        for (unsigned size = 5; size <= 20; size++)
+                for (unsigned win_length = 3; win_length <= MIN(size, 10u); win_length++)
+                        for (unsigned i = 0; i < 2 * N_ELEMENTS(draw_plies); i++) {
+                                cleanup_(game_freep) struct game *g =
+                                        make_game(GAME_GOMOKU, size, win_length, i % 2, draw_plies[i / 2]);
+
+                                assert_made_from_its_text(g);
+                        }
+}
+
+static void refuses_other_rules(void **state) {
+        static const char *const bad[] = {
+                "",
+                "gomoku",
+                "gomoku:15x15:5:freestyle",
+                "gomoku:15x15:5:freestyle:draw",
+                "gomoku:15x15:5:freestyle:draw0 ",
+                "gomoku:15x15:5:freestyle:draw00",
+                "gomoku:15x15:5:freestyle:draw-0",
+                "gomoku:15x15:5:freestyle:draw225", /* is spelt draw0 */
+                "gomoku:15x15:5:freestyle:draw100000",
+                "gomoku:15x16:5:freestyle:draw0",
+                "gomoku:015x15:5:freestyle:draw0",
+                "gomoku: 15x15:5:freestyle:draw0",
+                "gomoku:4x4:4:freestyle:draw0",
+                "gomoku:21x21:5:freestyle:draw0",
+                "gomoku:4294967311x15:5:freestyle:draw0",
+                "gomoku:15x15:16:freestyle:draw0",
+                "gomoku:15x15:5:freestylefree:draw0",
+                "gomoku:15x15:5:renju:draw0",
+                "gomoku:15x15:5:freestyle:draw8",
+                "Gomoku:15x15:5:freestyle:draw0",
+                "connect4:",
+                "connect4:7x6:4",
+                "connect4:6x7:4:draw0",
+                "tictactoe:3x3:3\n",
+                "chess:8x8",
+        };
+
+        (void) state;
+        for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
+                struct error e = ERROR_INIT;
+                struct game *g = NULL;
+
+                if (game_from_rules(bad[i], &g, &e) != -EINVAL)
+                        fail_msg("'%s' is taken for a game", bad[i]);
+                assert_null(g);
+                assert_non_null(strstr(e.text, "rules '"));
+                assert_null(strchr(e.text, '\n'));
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(lines_in_random_games),     cmocka_unit_test(lines_everywhere),
@@ -555,6 +633,7 @@ int main(void) {
                 cmocka_unit_test(planes_of_random_games),    cmocka_unit_test(text_round_trip),
                 cmocka_unit_test(text_as_documented),        cmocka_unit_test(prints_the_board),
                 cmocka_unit_test(rules_say_everything),      cmocka_unit_test(refuses_what_cannot_be),
+                cmocka_unit_test(rules_make_the_game),       cmocka_unit_test(refuses_other_rules),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,12 @@ static unsigned char *encode_one(const struct game *g, const struct sample *s, s
         *ret_length = length - offset;
         exact = malloc(*ret_length);
         memcpy(exact, buf + offset, *ret_length);
+        /* alone it is the same, and needs just that room */
+        assert_int_equal(sample_encode(g, s, buf, *ret_length, &length), 0);
+        assert_int_equal(length, *ret_length);
+        assert_memory_equal(buf, exact, length);
+        assert_int_equal(sample_encode(g, s, buf, *ret_length - 1, &length), -ENOBUFS);
+        assert_true(sample_max_bytes(g) <= SAMPLE_BYTES_MAX);
         return exact;
 }
 
