@@ -61,6 +61,7 @@ static void set_up(void) {
         EXPECT(game_new(&c, &game, NULL) == 0);
         EXPECT(window_open(fuzz_folder(), "window", game, N_WINDOW, &window, NULL) == 0);
         (void) snprintf(instance, sizeof(instance), "fuzz-%d", (int) getpid());
+        (void) segment_unlink(instance); /* of a run that crashed under the same number */
         EXPECT(segment_create(instance, N_SLOTS, LANE_BYTES, game->rules, fuzz_folder_path, &segment, NULL) ==
                0);
         EXPECT(atexit(remove_segment) == 0);
