@@ -453,6 +453,18 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
 
 /* Opening a file */
 
+/* The file's rules are foreign bytes: whatever they are, the text stays one printable line. */
+static int refuse_other_game(const struct window_header *h, const struct game *g, struct error *e) {
+        char shown[GAME_RULES_MAX] = "";
+
+        for (size_t i = 0; i + 1 < sizeof(shown) && h->rules[i]; i++)
+                shown[i] = h->rules[i] >= ' ' && h->rules[i] <= '~' ? h->rules[i] : '?';
+        return error_set(
+                e, -EINVAL,
+                "it holds samples of '%s', but the game is '%s'; use another state directory or " ADVICE,
+                shown, g->rules);
+}
+
 /* Read a window file's header, and check that it is one. */
 static int read_header(int fd, struct window_header *ret, uint64_t *ret_n_bytes, struct error *e) {
         struct window_header h;
@@ -494,10 +506,7 @@ static int check_file(int fd, const struct game *g, struct window_header *ret, s
         if (r < 0)
                 return r;
         if (strcmp(h.rules, g->rules) != 0)
-                return error_set(e, -EINVAL,
-                                 "it holds samples of '%s', but the game is '%s'; use another state "
-                                 "directory or " ADVICE,
-                                 h.rules, g->rules);
+                return refuse_other_game(&h, g, e);
         if (h.slot_bytes != slot_bytes)
                 return error_set(e, -EBADMSG, "slots of %" PRIu32 " bytes, %" PRIu32 " expected; " ADVICE,
                                  h.slot_bytes, slot_bytes);
@@ -603,18 +612,18 @@ static int store_origin(void *context) {
 
 /* Bring @w, just mapped, to what is whole in it. */
 static int recover(struct window *w, struct error *e) {
-        uint64_t tail = w->tail, next = w->next_incarnation;
+        uint64_t upper = w->tail, tail = MIN(upper, WINDOW_MAX_TAIL), next = w->next_incarnation;
         struct census c = { .window = w,
                             .first = MAX(w->floor, tail - MIN(tail, window_capacity(w))),
                             .tail = tail,
                             .synced = w->durable };
         int r;
 
-        if (w->floor > tail || tail == NOT_A_NUMBER || next == 0)
+        if (w->floor > tail || upper == NOT_A_NUMBER || next == 0 || next > WINDOW_MAX_INCARNATION)
                 return error_set(e, -EBADMSG,
                                  "the header's counters are impossible (first %" PRIu64 ", tail %" PRIu64
                                  ", next incarnation %" PRIu64 "); " ADVICE,
-                                 w->floor, tail, next);
+                                 w->floor, upper, next);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_SEQUENTIAL);
         r = guarded(w, check_slots, &c);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_NORMAL);
@@ -627,7 +636,7 @@ static int recover(struct window *w, struct error *e) {
         w->claimed = tail;
         w->tail = MIN(tail, MAX(c.end, w->floor));
         w->durable = MIN(w->durable, w->tail);
-        if (w->tail == tail && c.n_wiped == 0 && w->origin != 0)
+        if (w->tail == upper && c.n_wiped == 0 && w->origin != 0)
                 return 0;
         if (w->origin == 0) { /* made before there were any */
                 r = draw_origin(&w->origin, e);
@@ -975,6 +984,8 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
         uint64_t incarnation = window_next_incarnation(w);
         int r;
 
+        if (incarnation == WINDOW_MAX_INCARNATION)
+                return -ERANGE;
         r = set_next_incarnation(w, incarnation + 1);
         if (r < 0)
                 return r;
@@ -986,5 +997,5 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
 int window_raise_incarnation(struct window *w, uint64_t used) {
         if (used < window_next_incarnation(w))
                 return 0;
-        return used == UINT64_MAX ? -ERANGE : set_next_incarnation(w, used + 1);
+        return used >= WINDOW_MAX_INCARNATION ? -ERANGE : set_next_incarnation(w, used + 1);
 }

@@ -41,6 +41,14 @@
 #define WINDOW_VERSION      1u
 #define WINDOW_HEADER_BYTES 4096
 
+/*
+ * The counters of a file have no checksum, since each changes by a single store.  Above these they cannot have
+ * been counted to, and there might be nothing to count on to: a checkpoint keeps the tail as a JSON number,
+ * which is exact up to 2^53.  A tail above is as good as this one, being only an upper bound for what is whole.
+ */
+#define WINDOW_MAX_TAIL        (UINT64_C(1) << 52)
+#define WINDOW_MAX_INCARNATION (UINT64_C(1) << 62)
+
 struct window_header {
         /* set when the file is made, constant afterwards */
         uint64_t magic;
@@ -170,7 +178,7 @@ must_check_ int window_newest(const struct window *w, struct sample_id *ret, siz
 
 /*
  * A number that no worker process had before, durable before it is returned (azpard).
- * Return: 0 or negative errno.
+ * Return: 0, -ERANGE: no number is left; negative errno.
  */
 must_check_ int window_new_incarnation(struct window *w, uint64_t *ret);
 
@@ -180,7 +188,7 @@ uint64_t window_next_incarnation(const struct window *w);
 /*
  * Numbers up to @used have been given, whatever this file knows of it: by an azpard with a window that was
  * lost (azpard).
- * Return: 0, -ERANGE: no number would be left; negative errno.
+ * Return: 0, -ERANGE: that is no number that was ever given; negative errno.
  */
 must_check_ int window_raise_incarnation(struct window *w, uint64_t used);
 
