@@ -187,12 +187,13 @@ kill-built:
 	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
 kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
 
+fault_forms := start-empty start-killed stop stop-asked drain spill publish checkpoint control children ticks controls clocks
 # inject.so stands in front of a sanitizer's functions, so there is none in it.
 fault_libs := $(libs_common) -lcmocka $(LDLIBS)
 $(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(fault_libs)
-$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libcommon.a
+$(B)/tests/fault/child: $(B)/tests/fault/child.o $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(fault_libs)
 $(B)/tests/fault/inject.so: tests/fault/inject.c tests/fault/fault.h
@@ -232,7 +233,7 @@ check: deps-check
 
 .PHONY: check-built
 check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
-	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests)
+	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
 .PHONY: check-long

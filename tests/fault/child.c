@@ -3,10 +3,10 @@
  * azpard's children in the fault tests: without search, network and libtorch, so that a run takes a few
  * milliseconds; with azpar's own lanes, samples, model and checkpoint files.  By the name it is called by:
  *
- *   azpar-worker    commits games of samples that follow from their identities until control.games_wanted
- *                   are there, and notes in control.incarnations what it committed
- *   azpar-trainer   publishes a model of zeros as often as control.publications_wanted, saves when azpard
- * asks
+ *   azpar-worker    commits games of samples that follow from their identities, through its lane or as spill
+ *                   files, until control.games_wanted are there, and notes in control.incarnations what it
+ * committed azpar-trainer   publishes a model of zeros as often as control.publications_wanted, saves when
+ * azpard asks
  */
 #include <getopt.h>
 #include <signal.h>
@@ -21,6 +21,7 @@
 #include "common/model/checkpoint.h"
 #include "tests/fault/fault.h"
 #include "tests/unit/fixture-sample.h"
+#include "worker/spill.h"
 
 #define NAP_NS (NS_PER_MS / 2)
 
@@ -29,6 +30,7 @@ struct child {
         struct config config;
         struct game *game;
         struct segment *segment;
+        struct spill *spill; /* NULL: none was made yet */
         uint64_t slot, incarnation;
         int config_fd, segment_fd, state_fd, wake_fd, window_fd;
 };
@@ -60,6 +62,23 @@ static void put(_Atomic uint64_t *where, uint64_t value) {
 
 /* ---- worker ---- */
 
+/* Into a file of its own, and wait until that has its name. */
+static void spill_record(struct child *c, const unsigned char *record, size_t n_bytes) {
+        struct error e = ERROR_INIT;
+        int refused = 0;
+
+        if (!c->spill &&
+            spill_new(c->game, c->state_fd, c->slot, c->segment->header->origin, &c->spill, &refused) < 0)
+                give_up("spill_new", NULL);
+        if (spill_add(c->spill, record, n_bytes, &e) != 0)
+                give_up("spill_add", &e);
+        while (!spill_is_idle(c->spill)) {
+                spill_poll(c->spill, UINT64_MAX, true);
+                put(&c->segment->workers[c->slot]->heartbeat_ns, clock_now_ns());
+                clock_sleep_ns(NAP_NS / 10);
+        }
+}
+
 /* One game from sample @sequence on, of 1 to 9 samples. Return: how many; 0: the lane is full. */
 static uint64_t commit_game(struct child *c, uint64_t sequence) {
         struct fault_incarnation *told = &c->control->incarnations[c->incarnation];
@@ -76,6 +95,11 @@ static uint64_t commit_game(struct child *c, uint64_t sequence) {
         if (sample_encode_record(c->game, samples, n, record, sizeof(record), &n_bytes) < 0)
                 give_up("a record does not fit", NULL);
         atomic_store(&told->intended, sequence + n);
+        if (is_set(&c->control->spill)) {
+                spill_record(c, record, n_bytes);
+                atomic_store(&told->committed, sequence + n);
+                return n;
+        }
         r = lane_write(&c->segment->lanes[c->slot], record, (uint32_t) n_bytes);
         if (r == LANE_E_FULL)
                 return 0;
@@ -261,6 +285,7 @@ int main(int argc, char **argv) {
                 run_trainer(&c);
         else
                 run_worker(&c);
+        spill_free(c.spill);
         segment_free(c.segment);
         game_free(c.game);
         return EXIT_SUCCESS;

@@ -54,6 +54,7 @@ struct fault_control {
         _Atomic int64_t realtime_shift_ns;
         _Atomic uint64_t games_wanted[FAULT_SLOTS]; /* to be committed in a slot, in all */
         _Atomic uint64_t publications_wanted;
+        _Atomic uint32_t spill; /* 1: games go into spill files, one each, not into the lane */
 
         /* inject.so */
         _Atomic uint64_t n_calls;

@@ -43,7 +43,7 @@ END
 # A program with a sanitizer in it wants that to be the first library; it stands behind inject.so as well.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-}:verify_asan_link_order=0
 
-program=$1 name=$2 seed=${3:-$RANDOM} seconds=${4:-4}
+program=$1 name=$2 seed=${3:-$RANDOM} seconds=${4:-3}
 [ -z "${AZPAR_LONG:-}" ] || seconds=0
 echo "seed $seed"
 "$helpers/$program" "$folder" "$name" "$seed" "$seconds" &

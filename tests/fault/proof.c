@@ -52,51 +52,78 @@ static bool is_equal(const struct game *g, const struct sample *a, const struct 
                memcmp(a->visits, b->visits, a->n_visits * sizeof(a->visits[0])) == 0;
 }
 
-/* @next: sample expected next of each incarnation. */
-static void prove_sample(struct rig *r, const struct window *w, uint64_t number, uint64_t *next) {
+/* What the window has. */
+struct found {
+        struct sample_id *ids; /* slots as in the worker */
+        size_t n;
+};
+
+static void note_sample(struct rig *r, const struct window *w, uint64_t number, struct found *f) {
         static struct sample s, expected;
+        struct sample_id id;
 
         if (window_read(w, number, &s) != 0) {
                 rig_complain(r, "sample %" PRIu64 " of the window is damaged", number);
                 return;
         }
-        fixture_sample(r->game, s.id, &expected);
-        if (!is_equal(r->game, &s, &expected))
+        id = s.id;
+        id.slot %= SAMPLE_SLOT_SPILLED;
+        fixture_sample(r->game, id, &expected);
+        if (s.id.slot >= SAMPLE_SLOT_IMPORTED || !is_equal(r->game, &s, &expected))
                 rig_complain(r, "sample %" PRIu64 " is not what was committed", number);
-        if (s.id.incarnation >= FAULT_INCARNATIONS || s.id.sequence != next[s.id.incarnation]) {
+        f->ids[f->n++] = id;
+}
+
+static int compare_ids(const void *a, const void *b) {
+        const struct sample_id *x = a, *y = b;
+
+        if (x->incarnation != y->incarnation)
+                return x->incarnation < y->incarnation ? -1 : 1;
+        return (x->sequence > y->sequence) - (x->sequence < y->sequence);
+}
+
+/* The samples from @i on that belong to @incarnation. Return: where the next one's begin. */
+static size_t prove_incarnation(struct rig *r, const struct found *f, size_t i, uint64_t incarnation) {
+        const struct fault_incarnation *told = &r->control->incarnations[incarnation];
+        uint64_t n = 0;
+
+        for (; i < f->n && f->ids[i].incarnation == incarnation; i++, n++)
+                if (f->ids[i].sequence != n) {
+                        rig_complain(r, "sample %" PRIu64 " of incarnation %" PRIu64 " is %s", n, incarnation,
+                                     f->ids[i].sequence < n ? "there twice" : "missing");
+                        return f->n;
+                }
+        if (n < told->committed || n > told->intended)
                 rig_complain(r,
-                             "sample %" PRIu64 " of the window is number %" PRIu64 " of incarnation %" PRIu64
-                             ", not the one expected: one is missing or there twice",
-                             number, s.id.sequence, s.id.incarnation);
-                return;
-        }
-        next[s.id.incarnation]++;
+                             "the window has %" PRIu64 " samples of incarnation %" PRIu64
+                             ", which committed %" PRIu64,
+                             n, incarnation, told->committed);
+        return i;
 }
 
 static uint64_t prove_window(struct rig *r) {
         cleanup_(window_freep) struct window *w = open_window(r);
-        static uint64_t next[FAULT_INCARNATIONS];
+        struct found f = { 0 };
         unsigned n_complaints = r->n_complaints;
         uint64_t tail;
+        size_t k = 0;
 
         if (!w) {
                 rig_complain(r, "the window cannot be read");
                 return 0;
         }
-        memset(next, 0, sizeof(next));
         tail = window_tail(w);
         assert(window_first(w) == 0);
+        f.ids = calloc(tail + 1, sizeof(*f.ids));
+        assert(f.ids);
         for (uint64_t i = 0; i < tail && r->n_complaints < n_complaints + 3; i++)
-                prove_sample(r, w, i, next);
-        for (size_t i = 0; i < FAULT_INCARNATIONS && r->n_complaints == n_complaints; i++) {
-                const struct fault_incarnation *told = &r->control->incarnations[i];
-
-                if (next[i] < told->committed || next[i] > told->intended)
-                        rig_complain(r,
-                                     "the window has %" PRIu64
-                                     " samples of incarnation %zu, which committed %" PRIu64,
-                                     next[i], i, told->committed);
-        }
+                note_sample(r, w, i, &f);
+        qsort(f.ids, f.n, sizeof(*f.ids), compare_ids);
+        for (uint64_t i = 0; i < FAULT_INCARNATIONS && r->n_complaints == n_complaints; i++)
+                k = prove_incarnation(r, &f, k, i);
+        if (k < f.n && r->n_complaints == n_complaints)
+                rig_complain(r, "the window names incarnation %" PRIu64, f.ids[k].incarnation);
+        free(f.ids);
         return tail;
 }
 
@@ -113,6 +140,8 @@ static void prove_files(struct rig *r) {
         error = checkpoint_newest(fd, &r->network, &c, path, &e);
         if (error < 0 && error != -ENOENT)
                 rig_complain(r, "the checkpoint is not whole: %s", e.text);
+        if (faccessat(fd, "spill/rejected", F_OK, 0) == 0)
+                rig_complain(r, "a spilled file was set aside");
         (void) snprintf(temporary, sizeof(temporary), "%s/window.tmp", r->state);
         if (access(temporary, F_OK) == 0)
                 rig_complain(r, "window.tmp was left behind");

@@ -77,6 +77,14 @@ void rig_init(struct rig *r, const char *folder) {
         map_control(r);
 }
 
+void rig_deinit(struct rig *r) {
+        rig_kill(r);
+        rig_empty(r);
+        (void) munmap(r->control, sizeof(*r->control));
+        free(r->kept);
+        game_free(r->game);
+}
+
 static void print_log_end(const struct rig *r) {
         const char *const argv[] = { "tail", "-n", "12", r->log, NULL };
 

@@ -38,6 +38,8 @@ struct rig {
 /* @folder holds azpard, azpar-worker, azpar-trainer, inject.so, azpar.conf and an empty folder "disk". */
 void rig_init(struct rig *r, const char *folder);
 
+void rig_deinit(struct rig *r);
+
 /* What is wrong goes here: printed with the fault that was in and the end of azpard's log, and counted. */
 void rig_complain(struct rig *r, const char *format, ...) printf_(2, 3);
 

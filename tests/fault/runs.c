@@ -9,6 +9,7 @@
 #include "tests/fault/runs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 #include <cjson/cJSON.h>
 #include "common/base/clock.h"
+#include "common/exchange/spill_folder.h"
 
 #define RESTART_RUNS 200 /* runs of one azpard; the window must not overflow */
 
@@ -78,6 +80,10 @@ void runs_prepare_killed(struct rig *r) {
         (void) kill(r->pid, SIGSTOP);
         runs_want(r, 5);
         (void) rig_wait(r, "workers have filled their lanes", runs_is_committed);
+        atomic_store(&r->control->spill, 1);
+        runs_want(r, 2);
+        (void) rig_wait(r, "workers have spilled", runs_is_committed);
+        atomic_store(&r->control->spill, 0);
         if (rig_n_samples(r) >= rig_n_committed(r))
                 rig_complain(r, "nothing lies in the lanes");
         rig_kill(r);
@@ -183,6 +189,31 @@ static uint64_t generation_wanted;
 
 static bool is_announced(struct rig *r) {
         return rig_generation(r) >= generation_wanted;
+}
+
+/* Nothing lies in the workers' spill folders any more. */
+static bool is_spill_empty(struct rig *r) {
+        bool empty = true;
+
+        for (unsigned i = 0; i < FAULT_SLOTS; i++) {
+                struct spill_folder_content content = { 0 };
+                cleanup_(fd_closep) int fd = -1;
+                char path[600];
+
+                (void) snprintf(path, sizeof(path), "%s/spill/worker_%u", r->state, i);
+                fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                empty = empty && (fd < 0 || (spill_folder_look(fd, &content) == 0 && content.n_files == 0));
+        }
+        return empty && rig_is_settled(r);
+}
+
+/* Games come as spill files, which azpard takes in and removes. */
+void runs_spill(struct rig *r, uint64_t at, uint32_t way) {
+        atomic_store(&r->control->spill, 1);
+        rig_arm(r, FAULT_ALL, at, way);
+        runs_want(r, 2);
+        check_running(r,
+                      rig_wait(r, "spilled games are in the window, and their files gone", is_spill_empty));
 }
 
 void runs_publish(struct rig *r, uint64_t at, uint32_t way) {

@@ -105,6 +105,7 @@ static const struct scenario scenarios[] = {
         { "stop", RUNS_QUICK, runs_prepare_stop, runs_stop_once, NULL },
         { "stop-asked", RUNS_QUICK, runs_prepare_stop, runs_stop_asked, NULL },
         { "drain", RUNS_FAST, runs_begin, runs_drain, runs_end },
+        { "spill", RUNS_FAST, runs_begin, runs_spill, runs_end },
         { "publish", RUNS_FAST, runs_begin, runs_publish, runs_end },
         { "checkpoint", RUNS_FAST, runs_begin, runs_checkpoint, runs_end },
         { "control", RUNS_FAST, runs_begin, runs_control, runs_end },
@@ -129,7 +130,7 @@ int main(int argc, char **argv) {
                 work_through(&r, &scenarios[i], strtoull(argv[3], NULL, 10), strtoull(argv[4], NULL, 10));
                 n++;
         }
-        rig_empty(&r);
+        rig_deinit(&r);
         if (n == 0)
                 (void) fprintf(stderr, "scenarios: no scenario '%s'\n", argv[2]);
         return n == 0 || r.n_complaints > 0;
