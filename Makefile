@@ -39,7 +39,8 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs
+packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
 az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
@@ -51,6 +52,7 @@ az_cxxflags  = -std=$(CXXSTD) -fvisibility=hidden $(az_warn) $(az_werror)
 az_werror   := $(if $(WERROR),-Werror)
 az_san_asan := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 az_san_tsan := -fsanitize=thread -fno-omit-frame-pointer
+az_san_fuzz := -fsanitize=fuzzer-no-link $(az_san_asan)
 az_san      := $(az_san_$(VARIANT))
 
 # libtorch's headers are foreign: -isystem, so that our warnings do not apply to them.  (-isystem /usr/include would hide
@@ -79,11 +81,12 @@ programs    := azpard azpar-trainer azpar-worker azpar-match azparctl
 unit_tests  := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test-*.c))
 # These stand on libtorch as well: they compare our numbers with its.
 torch_tests := $(patsubst tests/unit/%.c,%,$(shell grep -ls 'daemon/trainer/torch.h' tests/unit/test-*.c))
+fuzz_targets := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
 # What else `make check` runs; sanitizers have nothing to find there.
-more_tests  := $(if $(filter release,$(VARIANT)),tests/model/check)
+more_tests  := $(if $(filter release,$(VARIANT)),model)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -137,7 +140,7 @@ $(B)/tests/bench/bench-train: $(B)/tests/bench/bench-train.o $(B)/tests/bench/pl
 $(B)/tests/bench/bench-exchange: $(B)/tests/bench/bench-exchange.o $(B)/tests/bench/json-files.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_cxx) $(libs_common) $(LDLIBS)
-# Against the best that simdjson can do: it chooses its instructions when it is compiled.
+# Against the best that simdjson can do: part of it is inlined and takes what instructions the compiler may use.
 $(B)/tests/bench/bench-json.o: az_cxxflags += -O3 -march=native
 $(B)/tests/bench/bench-json: $(B)/tests/bench/bench-json.o $(B)/tests/bench/json-azpar.o $(B)/libcommon.a
 	$(call say,link $@)
@@ -145,6 +148,15 @@ $(B)/tests/bench/bench-json: $(B)/tests/bench/bench-json.o $(B)/tests/bench/json
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
+
+# A fuzz target is driven by libFuzzer in the variant that is made for it, in all others by a replay of its corpus.
+fuzz_driver := $(if $(filter fuzz,$(VARIANT)),,$(B)/tests/fuzz/replay.o)
+$(B)/tests/fuzz/fuzz-%: $(B)/tests/fuzz/fuzz-%.o $(fuzz_driver) $(B)/libdaemon.a $(B)/libworker.a $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(if $(fuzz_driver),,-fsanitize=fuzzer) $(libs_daemon) $(libs_worker) $(libs_common) -pthread $(LDLIBS)
+$(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
 
 $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
@@ -220,8 +232,8 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
-	@tests/run-all $(B) $(unit_tests) -- $(e2e_tests) -- $(kill_forms) -- $(more_tests) -- $(fault_forms)
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
+	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
 .PHONY: check-long
@@ -256,7 +268,21 @@ tsan:
 	$(Q)$(MAKE) VARIANT=tsan CFLAGS="-O1 -g" CXXFLAGS="-O1 -g" WERROR=1 check-tsan
 .PHONY: check-tsan
 check-tsan: $(addprefix $(B)/tests/unit/,$(tsan_tests))
-	@tests/run-all $(B) $(tsan_tests) --
+	@tests/run-all $(B) $(tsan_tests)
+
+## fuzz: fuzz all that reads foreign bytes, FUZZ_RUNS=100000 times each; FUZZ=lane picks one
+FUZZ_RUNS ?= 100000
+fuzz_picked := $(if $(FUZZ),$(addprefix fuzz-,$(FUZZ)),$(fuzz_targets))
+.PHONY: fuzz deps-fuzz fuzz-built fuzz-seeds
+deps-fuzz:
+	@$(call install_packages,$(packages_build) $(packages_fuzz))
+fuzz: deps-fuzz
+	$(Q)$(MAKE) VARIANT=fuzz CC=clang CFLAGS="-O1 -g" WERROR=1 fuzz-built
+fuzz-built: $(addprefix $(B)/tests/fuzz/,$(fuzz_picked))
+	@tests/fuzz/run $(B) $(FUZZ_RUNS) $(fuzz_picked)
+# Write again what the corpora in the tree began with.
+fuzz-seeds: $(B)/tests/fuzz/seeds
+	@$(B)/tests/fuzz/seeds tests/fuzz/corpus
 
 ## bench: ratios against the baseline, measured in the same run
 .PHONY: bench

@@ -264,6 +264,9 @@ static void describe_exit(struct child *c, const siginfo_t *si) {
         if (c->silent)
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "silent for %.4g s",
                                 (double) c->children->heartbeat_timeout_ns / NS_PER_S);
+        else if (si->si_code == CLD_EXITED && si->si_status == EX_TEMPFAIL)
+                (void) snprintf(c->last_exit, sizeof(c->last_exit), "exit status %d (disk or memory trouble)",
+                                si->si_status);
         else if (si->si_code == CLD_EXITED)
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "exit status %d", si->si_status);
         else {
@@ -271,6 +274,11 @@ static void describe_exit(struct child *c, const siginfo_t *si) {
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "signal %d (%s)", si->si_status,
                                 what ? what : "unknown");
         }
+}
+
+/* It could not work where it was, through no fault of its own, and it may pass: see children.h. */
+static bool is_excused(const siginfo_t *si) {
+        return si->si_code == CLD_EXITED ? si->si_status == EX_TEMPFAIL : si->si_status == SIGBUS;
 }
 
 static void child_ended(struct child *c, const siginfo_t *si) {
@@ -286,6 +294,8 @@ static void child_ended(struct child *c, const siginfo_t *si) {
                 return;
         if (c->told_to_finish && clean)
                 child_start(c); /* it was told to leave, and is wanted again */
+        else if (is_excused(si))
+                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
 }
@@ -372,7 +382,7 @@ static void child_start(struct child *c) {
         if (r < 0) {
                 /* Not its fault but the machine's or ours, and it may pass: that never parks it. */
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "not started: %.48s", e.text);
-                child_back_off(c, backoff_delay(&c->backoff));
+                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
                 return;
         }
         c->beat = c->children->ops.heartbeat(c->children->userdata, c);

@@ -15,7 +15,9 @@
  * A child has crashed when it ends without being told to, whatever its exit
  * status, and when its heartbeat does not move for heartbeat_timeout_ns (then it
  * is killed first): a stopped process counts as crashed as well.  One that could not be started at all (no
- * process or descriptor left, no incarnation) has not crashed: it is tried again for ever.
+ * process or descriptor left, no incarnation) has not crashed: it is tried again for ever.  So is one that
+ * the disk or the machine did not let work: it says so with exit status 75 (EX_TEMPFAIL), or SIGBUS says it,
+ * which is what a mapped file on a failing disk gives.
  *
  * Children are forked and executed with the descriptors below at fixed numbers
  * and no others, in a process group of their own, and die with azpard.
@@ -34,6 +36,8 @@
 
 #define BACKOFF_FIRST_NS   (100 * NS_PER_MS)
 #define BACKOFF_LONGEST_NS (30 * NS_PER_S)
+#define BACKOFF_EXCUSED_NS                                                                                   \
+        (5 * NS_PER_S) /* longest, where it was not its fault: it should be back soon after */
 #define BACKOFF_HEALTHY_NS (10 * NS_PER_S) /* who lived that long did not crash at once */
 
 /* How often a child crashed at once, and how long to wait before the next start. */

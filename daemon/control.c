@@ -333,6 +333,9 @@ static int parse_request(const char *line, size_t n, struct request *ret, struct
 
         if (memchr(line, 0, n))
                 return error_set(e, -EINVAL, "the request holds a NUL byte");
+        /* cJSON would take "stop\u0000x" for "stop"; a backslash in front makes it no more of a command */
+        if (strstr(line, "\\u0000"))
+                return error_set(e, -EINVAL, "the request holds \\u0000");
         root = cJSON_ParseWithOpts(line, NULL, true);
         if (!cJSON_IsObject(root))
                 return error_set(e, -EINVAL, "the request is not a JSON object");

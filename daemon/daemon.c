@@ -34,6 +34,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
+#include "daemon/rescue.h"
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
@@ -316,7 +317,7 @@ static int child_before_start(void *userdata, struct child *c, struct error *e) 
         }
         r = window_new_incarnation(d->window, &c->incarnation);
         if (r < 0)
-                return error_errno(e, r, "could not get a new incarnation");
+                return error_errno(e, r, "no incarnation");
         intake_expect(d->intake, c->number, c->incarnation);
         return 0;
 }
@@ -325,6 +326,12 @@ static void child_ended(void *userdata, struct child *c) {
         struct daemon *d = userdata;
         struct segment_worker *w;
 
+        if (c->number == CHILDREN_TRAINER && d->stopping && !c->killed_ns &&
+            strcmp(c->last_exit, "exit status 0") != 0)
+                log_warning(
+                        "the trainer could not save at the end (%s): what it learned since the checkpoint at "
+                        "step %ju is lost",
+                        c->last_exit, (uintmax_t) d->checkpoint_step);
         if (c->number != CHILDREN_TRAINER) {
                 /* What cannot be taken in now stays in front of what its successor writes. */
                 intake_hold(d->intake, window_sync_error(d->sync));
@@ -687,18 +694,21 @@ static int finish_lanes(struct daemon *d, struct error *e) {
         return r < 0 ? error_errno(e, r, "could not sync the replay window at the end") : 0;
 }
 
-/* The window does not have all that was committed: the next azpard gets another try. */
+/* The disk has not got all that was committed: the next azpard gets another try. */
 static void keep_segment(const struct daemon *d) {
         uint64_t n_bytes = 0, n_samples = window_tail(d->window) - window_durable(d->window);
+        struct error e = ERROR_INIT;
 
         for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
                 n_bytes += lane_used(&d->segment->lanes[slot]);
-        log_warning("%ju bytes of samples stay in /dev/shm/azpar.%s: the next start takes them in",
-                    (uintmax_t) n_bytes, d->instance);
-        if (n_samples > 0)
-                log_warning("the newest %ju samples of the replay window may not be on the disk: they are "
-                            "lost if "
-                            "it is unmounted or the machine is switched off now",
+        log_warning("%ju bytes of samples stay in /dev/shm/azpar.%s for the next start", (uintmax_t) n_bytes,
+                    d->instance);
+        if (rescue_save(d->window, d->instance, d->state.path, &e) < 0)
+                log_warning("%ju samples of the replay window are not on the disk and lost when it is "
+                            "unmounted: %s",
+                            (uintmax_t) n_samples, e.text);
+        else if (n_samples > 0)
+                log_warning("so do the %ju samples that the replay window has but not the disk",
                             (uintmax_t) n_samples);
 }
 

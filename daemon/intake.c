@@ -123,7 +123,9 @@ static int check_identity(const struct intake_slot *s, uint32_t slot, const stru
         if (id->incarnation < s->lowest || id->incarnation > s->highest || id->incarnation == 0)
                 return error_set(e, -EBADMSG, "identity names incarnation %ju, not the lane's worker",
                                  (uintmax_t) id->incarnation);
-        if (before && (id->incarnation != before->incarnation || id->sequence != before->sequence + 1))
+        /* nothing follows the last number: it would make the newest sample one that is old */
+        if (before && (id->incarnation != before->incarnation || before->sequence == UINT64_MAX ||
+                       id->sequence != before->sequence + 1))
                 return error_set(e, -EBADMSG, "sequence %ju does not follow %ju", (uintmax_t) id->sequence,
                                  (uintmax_t) before->sequence);
         return 0;

@@ -10,7 +10,7 @@
  *   game            the rules that everything below must agree with
  *   state directory made if missing, locked against a second azpard
  *   children.lock   waits for the children of a predecessor that was killed
- *   window          made, or checked slot by slot
+ *   window          made, or checked slot by slot; given back what the disk did not take last time
  *   weights         model.safetensors, if there is one
  *   checkpoint      the newest, if there is one
  *   segment         a killed predecessor's is drained into the window first
@@ -37,6 +37,7 @@
 #include "common/exchange/sample.h"
 #include "common/model/checkpoint.h"
 #include "daemon/daemon.h"
+#include "daemon/rescue.h"
 
 #define CHILDREN_LOCK_TIMEOUT_NS (10 * NS_PER_S)
 
@@ -47,11 +48,19 @@ static unsigned count_cores(void) {
 }
 
 static int open_window(struct daemon *d, struct error *e) {
+        uint64_t n_rescued = 0;
         int r;
 
         r = window_open(d->state.fd, "window", d->game, d->config.replay_window, &d->window, e);
         if (r < 0)
                 return r;
+        r = rescue_take(d->window, d->game, d->instance, d->state.path, &n_rescued, e);
+        if (r < 0)
+                return r;
+        if (n_rescued > 0)
+                log_notice("replay window: put %ju samples back that the last azpard could not bring to the "
+                           "disk",
+                           (uintmax_t) n_rescued);
         if (window_n_damaged(d->window) > 0)
                 log_warning("replay window: %ju damaged samples left out",
                             (uintmax_t) window_n_damaged(d->window));
@@ -103,7 +112,7 @@ static int open_files(struct daemon *d, struct checkpoint *ret, struct error *e)
 /* Take up what a killed predecessor's workers committed, then remove its segment. */
 static int inherit_segment(struct daemon *d, struct error *e) {
         cleanup_(segment_freep) struct segment *s = NULL;
-        uint64_t n_samples, n_bytes = 0;
+        uint64_t n_samples = 0, n_bytes = 0;
         int r;
 
         r = segment_open(d->instance, d->state.path, &s, e);
@@ -131,9 +140,7 @@ static int inherit_segment(struct daemon *d, struct error *e) {
                                            "could not write the replay window; what was committed stays in "
                                            "/dev/shm/azpar.%s for the next start",
                                            d->instance);
-                log_notice("the last azpard was killed, or could not write the replay window: took over %ju "
-                           "samples "
-                           "from the lanes it left",
+                log_notice("the last azpard did not finish: took over %ju samples from the lanes it left",
                            (uintmax_t) n_samples);
         }
         PAUSE_POINT(START_BEFORE_UNLINK);

@@ -3,6 +3,7 @@
 #include "common/base/error.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,6 +33,23 @@ int error_errno(struct error *e, int negative_errno, const char *format, ...) {
         n = strlen(e->text);
         (void) snprintf(e->text + n, sizeof(e->text) - n, ": %s", strerror(-negative_errno));
         return negative_errno;
+}
+
+bool error_passes(int negative_errno) {
+        switch (-negative_errno) {
+        case ENOSPC:
+        case EDQUOT:
+        case EIO:
+        case EROFS:
+        case EUCLEAN: /* a file system that asks to be repaired */
+        case ESTALE:  /* of a network file system whose server went away */
+        case EMFILE:
+        case ENFILE:
+        case ENOMEM:
+                return true;
+        default:
+                return false;
+        }
 }
 
 void error_prefix(struct error *e, const char *format, ...) {

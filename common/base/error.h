@@ -11,6 +11,7 @@
  * log, the caller that decides logs once.
  */
 
+#include <stdbool.h>
 #include "common/base/attr.h"
 
 #define ERROR_TEXT_MAX 512
@@ -34,6 +35,14 @@ int error_set(struct error *e, int negative_errno, const char *format, ...) prin
  * error_errno() - like error_set(), with ": " and the system's text for the errno appended
  */
 int error_errno(struct error *e, int negative_errno, const char *format, ...) printf_(3, 4);
+
+/*
+ * error_passes() - whether @negative_errno is the disk's or the machine's trouble
+ *
+ * A disk that is full, failing or read-only, descriptors or memory that ran out: whoever meets it is not at
+ * fault, and the same thing may well work later.
+ */
+bool error_passes(int negative_errno);
 
 /*
  * error_prefix() - put "prefix: " in front of the text that a callee left

@@ -93,6 +93,7 @@ struct window {
         uint64_t origin;
         uint64_t floor; /* header.first */
         uint64_t n_damaged;
+        uint64_t claimed; /* tail that the header had when the damaged were counted */
         /* azpard: what it has published; trainer: what it saw last, for when the header cannot be read */
         _Atomic uint64_t published;
 
@@ -292,7 +293,9 @@ static int refuse_for_room(const char *path, uint64_t n_bytes, const struct stat
 /*
  * Give the new, empty file @fd all of its blocks, so that no store to its mapping can fail later.  What is
  * free is looked at first: some file systems hand out all that they have before they say that it is not
- * enough.
+ * enough.  Zeros are written even where the blocks are allocated: ext4 marks allocated blocks as not written
+ * yet, and if the first write to one fails it may write it again without taking back the mark ("potential
+ * data loss", it says): the next sync succeeds, and after a mount the block reads as zeros.
  */
 static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct error *e) {
         struct statvfs fs;
@@ -305,7 +308,7 @@ static int allocate_blocks(int fd, const char *path, uint64_t n_bytes, struct er
         do
                 r = fallocate(fd, 0, 0, (off_t) n_bytes) < 0 ? -errno : 0;
         while (r == -EINTR);
-        if (r == -EOPNOTSUPP)
+        if (r == 0 || r == -EOPNOTSUPP)
                 r = write_zeros(fd, n_bytes);
         if (r == -ENOSPC && fstatvfs(fd, &fs) == 0)
                 return refuse_for_room(path, n_bytes, &fs, e);
@@ -450,6 +453,18 @@ static int replace_file(int dir_fd, const char *path, const struct game *g, uint
 
 /* Opening a file */
 
+/* The file's rules are foreign bytes: whatever they are, the text stays one printable line. */
+static int refuse_other_game(const struct window_header *h, const struct game *g, struct error *e) {
+        char shown[GAME_RULES_MAX] = "";
+
+        for (size_t i = 0; i + 1 < sizeof(shown) && h->rules[i]; i++)
+                shown[i] = h->rules[i] >= ' ' && h->rules[i] <= '~' ? h->rules[i] : '?';
+        return error_set(
+                e, -EINVAL,
+                "it holds samples of '%s', but the game is '%s'; use another state directory or " ADVICE,
+                shown, g->rules);
+}
+
 /* Read a window file's header, and check that it is one. */
 static int read_header(int fd, struct window_header *ret, uint64_t *ret_n_bytes, struct error *e) {
         struct window_header h;
@@ -491,10 +506,7 @@ static int check_file(int fd, const struct game *g, struct window_header *ret, s
         if (r < 0)
                 return r;
         if (strcmp(h.rules, g->rules) != 0)
-                return error_set(e, -EINVAL,
-                                 "it holds samples of '%s', but the game is '%s'; use another state "
-                                 "directory or " ADVICE,
-                                 h.rules, g->rules);
+                return refuse_other_game(&h, g, e);
         if (h.slot_bytes != slot_bytes)
                 return error_set(e, -EBADMSG, "slots of %" PRIu32 " bytes, %" PRIu32 " expected; " ADVICE,
                                  h.slot_bytes, slot_bytes);
@@ -600,18 +612,18 @@ static int store_origin(void *context) {
 
 /* Bring @w, just mapped, to what is whole in it. */
 static int recover(struct window *w, struct error *e) {
-        uint64_t tail = w->tail, next = w->next_incarnation;
+        uint64_t upper = w->tail, tail = MIN(upper, WINDOW_MAX_TAIL), next = w->next_incarnation;
         struct census c = { .window = w,
                             .first = MAX(w->floor, tail - MIN(tail, window_capacity(w))),
                             .tail = tail,
                             .synced = w->durable };
         int r;
 
-        if (w->floor > tail || tail == NOT_A_NUMBER || next == 0)
+        if (w->floor > tail || upper == NOT_A_NUMBER || next == 0 || next > WINDOW_MAX_INCARNATION)
                 return error_set(e, -EBADMSG,
                                  "the header's counters are impossible (first %" PRIu64 ", tail %" PRIu64
                                  ", next incarnation %" PRIu64 "); " ADVICE,
-                                 w->floor, tail, next);
+                                 w->floor, upper, next);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_SEQUENTIAL);
         r = guarded(w, check_slots, &c);
         (void) madvise(w->header, w->n_mapped_bytes, MADV_NORMAL);
@@ -621,9 +633,10 @@ static int recover(struct window *w, struct error *e) {
                                    "; check the disk and its file system, or " ADVICE,
                                    WINDOW_HEADER_BYTES + c.at * w->slot_bytes);
         w->n_damaged = tail - c.first - c.n_in_window;
+        w->claimed = tail;
         w->tail = MIN(tail, MAX(c.end, w->floor));
         w->durable = MIN(w->durable, w->tail);
-        if (w->tail == tail && c.n_wiped == 0 && w->origin != 0)
+        if (w->tail == upper && c.n_wiped == 0 && w->origin != 0)
                 return 0;
         if (w->origin == 0) { /* made before there were any */
                 r = draw_origin(&w->origin, e);
@@ -669,6 +682,53 @@ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_s
         if (window_capacity(w) != n_samples)
                 return replace_file(dir_fd, path, g, n_samples, w, ret, e);
         *ret = TAKE_PTR(w);
+        return 0;
+}
+
+int window_copy(const struct window *w, uint64_t n, int dir_fd, const char *path, struct error *e) {
+        cleanup_(window_freep) struct window *copy = NULL;
+
+        return replace_file(dir_fd, path, w->game, n, w, &copy, e);
+}
+
+static int restore_image(void *context) {
+        slot_store(context);
+        return 0;
+}
+
+static int restore_bounds(void *context) {
+        struct window *w = context;
+
+        /* relaxed: nobody else is there yet */
+        atomic_store_explicit(&w->header->first, w->floor, memory_order_relaxed);
+        return store_tail(w);
+}
+
+int window_restore(struct window *w, const struct window *copy, uint64_t *ret_n_samples) {
+        uint64_t tail = window_tail(copy), before = w->tail;
+        uint64_t first = MAX(window_first(copy), tail - MIN(tail, window_capacity(w)));
+
+        *ret_n_samples = 0;
+        if (before > tail)
+                return WINDOW_E_GONE;
+        for (uint64_t i = first; i < tail; i++) {
+                if (i < before && read_slot(w, i, &w->image) == 0)
+                        continue;
+                if (read_slot(copy, i, &w->image) != 0)
+                        continue;
+                if (guarded(w, restore_image, w) < 0)
+                        return find_reason(w);
+                ++*ret_n_samples;
+                w->n_damaged -= i < w->claimed && w->n_damaged > 0;
+        }
+        if (before < first) /* another file than the copy was made of */
+                w->floor = first;
+        w->tail = tail;
+        if (guarded(w, restore_bounds, w) < 0) {
+                w->tail = before;
+                return find_reason(w);
+        }
+        atomic_store_explicit(&w->published, tail, memory_order_release);
         return 0;
 }
 
@@ -924,6 +984,8 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
         uint64_t incarnation = window_next_incarnation(w);
         int r;
 
+        if (incarnation == WINDOW_MAX_INCARNATION)
+                return -ERANGE;
         r = set_next_incarnation(w, incarnation + 1);
         if (r < 0)
                 return r;
@@ -935,5 +997,5 @@ int window_new_incarnation(struct window *w, uint64_t *ret) {
 int window_raise_incarnation(struct window *w, uint64_t used) {
         if (used < window_next_incarnation(w))
                 return 0;
-        return used == UINT64_MAX ? -ERANGE : set_next_incarnation(w, used + 1);
+        return used >= WINDOW_MAX_INCARNATION ? -ERANGE : set_next_incarnation(w, used + 1);
 }

@@ -41,6 +41,14 @@
 #define WINDOW_VERSION      1u
 #define WINDOW_HEADER_BYTES 4096
 
+/*
+ * The counters of a file have no checksum, since each changes by a single store.  Above these they cannot have
+ * been counted to, and there might be nothing to count on to: a checkpoint keeps the tail as a JSON number,
+ * which is exact up to 2^53.  A tail above is as good as this one, being only an upper bound for what is whole.
+ */
+#define WINDOW_MAX_TAIL        (UINT64_C(1) << 52)
+#define WINDOW_MAX_INCARNATION (UINT64_C(1) << 62)
+
 struct window_header {
         /* set when the file is made, constant afterwards */
         uint64_t magic;
@@ -143,6 +151,24 @@ must_check_ int window_read(const struct window *w, uint64_t number, struct samp
 must_check_ int window_read_id(const struct window *w, uint64_t number, struct sample_id *ret);
 
 /*
+ * Make a window file of its own from the newest @n samples, under their numbers, in place of @path.
+ * Return: 0 or a negative errno with a text.
+ */
+must_check_ int window_copy(const struct window *w, uint64_t n, int dir_fd, const char *path,
+                            struct error *e);
+
+/*
+ * window_restore() - put samples back that were copied by window_copy() (azpard, before anybody else maps it)
+ *
+ * For a window that a file system took back to an earlier state: what is missing in its place comes there
+ * again.
+ *
+ * Return: 0 with the number of samples put back; WINDOW_E_GONE: @w has gone on without them; a negative
+ * errno.
+ */
+must_check_ int window_restore(struct window *w, const struct window *copy, uint64_t *ret_n_samples);
+
+/*
  * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in
  * the window: lets azpard recognise what a predecessor appended but did not release in the lane.
  * ret[i].incarnation is 0 where there is none.
@@ -152,7 +178,7 @@ must_check_ int window_newest(const struct window *w, struct sample_id *ret, siz
 
 /*
  * A number that no worker process had before, durable before it is returned (azpard).
- * Return: 0 or negative errno.
+ * Return: 0, -ERANGE: no number is left; negative errno.
  */
 must_check_ int window_new_incarnation(struct window *w, uint64_t *ret);
 
@@ -162,7 +188,7 @@ uint64_t window_next_incarnation(const struct window *w);
 /*
  * Numbers up to @used have been given, whatever this file knows of it: by an azpard with a window that was
  * lost (azpard).
- * Return: 0, -ERANGE: no number would be left; negative errno.
+ * Return: 0, -ERANGE: that is no number that was ever given; negative errno.
  */
 must_check_ int window_raise_incarnation(struct window *w, uint64_t used);
 

@@ -399,8 +399,8 @@ static int read_uint(const cJSON *state, const char *key, uint64_t max, uint64_t
 static int read_double(const cJSON *state, const char *key, double *ret, struct error *e) {
         const cJSON *j = cJSON_GetObjectItemCaseSensitive(state, key);
 
-        if (!cJSON_IsNumber(j) && !cJSON_IsNull(j))
-                return error_set(e, -EBADMSG, "'%s' is not a number or null", key);
+        if (!cJSON_IsNull(j) && !(cJSON_IsNumber(j) && isfinite(j->valuedouble)))
+                return error_set(e, -EBADMSG, "'%s' is not a finite number or null", key);
         *ret = cJSON_IsNull(j) ? (double) NAN : j->valuedouble;
         return 0;
 }
@@ -528,7 +528,7 @@ static int check_file(int dir_fd, const cJSON *state, const char *name, struct e
                 cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(state, "files"), name);
         const char *want = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(f, "crc32c"));
         struct file_map map = FILE_MAP_NULL;
-        char found[16];
+        char found[16], shown[16];
         uint64_t n_bytes;
         int r;
 
@@ -543,8 +543,8 @@ static int check_file(int dir_fd, const cJSON *state, const char *name, struct e
         } else {
                 (void) snprintf(found, sizeof(found), "%08x", crc32c(map.bytes, map.n_bytes));
                 if (strcmp(found, want) != 0)
-                        r = error_set(e, -EBADMSG, "%s: crc32c is %s, state.json says %.8s", name, found,
-                                      want);
+                        r = error_set(e, -EBADMSG, "%s: crc32c is %s, state.json says %s", name, found,
+                                      json_printable(want, sizeof(shown), shown));
         }
         file_map_close(&map);
         return r;

@@ -106,12 +106,6 @@ static void wake(struct loop *l) {
 
 /* ---- publish and save ---- */
 
-/* Errors that pass by themselves or by making room; all others mean that this process cannot go on. */
-static bool is_passing(int r) {
-        return r == -ENOSPC || r == -EDQUOT || r == -EIO || r == -EROFS || r == -EMFILE || r == -ENFILE ||
-               r == -ENOMEM;
-}
-
 /*
  * After a publication or checkpoint that gave @r: tell, and say once that it is tried again.
  * Return: 0 to go on, or @r.
@@ -132,8 +126,8 @@ static int take_result(struct loop *l, struct attempt *a, int r, const struct er
                         log_notice("saving works again at step %" PRIu64, a->step);
                 return 0;
         }
-        if (!is_passing(r))
-                return r;
+        if (!error_passes(r))
+                return r; /* this process cannot go on */
         if (!failed_before)
                 log_warning("%s; training goes on, and it is tried again every few seconds", e->text);
         return 0;

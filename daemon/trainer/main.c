@@ -196,5 +196,7 @@ int main(int argc, char **argv) {
         if (r == 0)
                 return EXIT_SUCCESS;
         log_error("%s", e.text[0] ? e.text : strerror(-r));
-        return is_for_the_user(r) ? EX_CONFIG : EXIT_FAILURE;
+        if (is_for_the_user(r))
+                return EX_CONFIG;
+        return error_passes(r) ? EX_TEMPFAIL : EXIT_FAILURE;
 }

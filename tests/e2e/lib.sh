@@ -33,7 +33,8 @@ cleanup() {
                 echo "--- the last lines of azpard's log"
                 tail -n 25 "$log"
         fi
-        rm -rf "$tmp" "/dev/shm/azpar.$instance"
+        ! declare -F drop_disk >/dev/null || drop_disk
+        rm -rf --one-file-system "$tmp" "/dev/shm/azpar.$instance"
         exit "$status"
 }
 trap cleanup EXIT

@@ -164,6 +164,21 @@ static void test_hopeless_is_parked_at_once(void **state) {
         close_all(&f);
 }
 
+static void test_disk_trouble_never_parks(void **state) {
+        static const char *const behaviours[] = { "exit 75", "signal 7" };
+        struct fixture f;
+
+        (void) state;
+        for (size_t i = 0; i < N_ELEMENTS(behaviours); i++) {
+                open_with(&f, 2, -1, behaviours[i]);
+                children_start_trainer(f.children);
+                RUN_UNTIL(&f, f.n_started == 5);
+                assert_int_not_equal(trainer(&f)->phase, CHILD_PARKED);
+                assert_non_null(strstr(trainer(&f)->last_exit, i == 0 ? "disk or memory" : "signal 7"));
+                close_all(&f);
+        }
+}
+
 static void test_missing_program(void **state) {
         struct fixture f;
 
@@ -476,6 +491,8 @@ static int child_main(int argc, char **argv) {
                 return 99;
         if (sscanf(behaviour, "exit %d", &status) == 1)
                 return status;
+        if (sscanf(behaviour, "signal %d", &status) == 1)
+                (void) raise(status);
         if (strcmp(behaviour, "inspect") == 0)
                 return inspect(argc, argv);
         if (strcmp(behaviour, "tell and wait") == 0 && write(FD_CHILDREN_LOCK, "x", 1) != 1)
@@ -503,6 +520,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_parking),
                 cmocka_unit_test(test_crash_at_once_is_parked),
                 cmocka_unit_test(test_hopeless_is_parked_at_once),
+                cmocka_unit_test(test_disk_trouble_never_parks),
                 cmocka_unit_test(test_missing_program),
                 cmocka_unit_test(test_arguments_and_descriptors),
                 cmocka_unit_test(test_killed_is_restarted),

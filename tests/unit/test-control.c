@@ -240,6 +240,8 @@ static void test_nul_byte(void **state) {
         assert_int_equal(send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL), sizeof(request) - 1);
         turn(h);
         assert_non_null(strstr(hear(fd), "NUL byte"));
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"stop\\u0000x\"}\n"), "\"ok\":false"));
+        assert_non_null(strstr(say(h, fd, "{\"command\\u0000x\":\"stop\"}\n"), "\"ok\":false"));
         assert_int_equal(fake.n_stopped, 0);
 }
 

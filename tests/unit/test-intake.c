@@ -240,6 +240,20 @@ static void test_bad_records(void **state) {
         assert_int_equal(intake_counts(f->intake).samples, 5);
 }
 
+/* Sequence 0 does not follow 2^64 - 1: it would be the newest one, and all others would come in twice. */
+static void test_sequence_does_not_wrap(void **state) {
+        struct sample_id last = { .slot = 0, .incarnation = 1, .sequence = UINT64_MAX };
+        struct fixture *f = *state;
+
+        for (unsigned i = 0; i < 2; i++) {
+                write_bytes(f, 0, f->record, make_record(f, last, 2));
+                expect_bad(f, 0);
+        }
+        write_game(f, 0, 1, 0, 5);
+        drain(f);
+        assert_int_equal(n_in_window(f), 5);
+}
+
 static void test_foreign_identities(void **state) {
         struct sample_id other_slot = { .slot = 1, .incarnation = 1 };
         struct fixture *f = *state;
@@ -580,6 +594,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_games_of_all_lanes, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_turn_is_bounded_and_fair, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_bad_records, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_sequence_does_not_wrap, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_foreign_identities, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_checksum, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_broken_lane, set_up, tear_down),

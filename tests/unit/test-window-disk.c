@@ -307,6 +307,93 @@ static void test_success_that_proves_nothing(void **state) {
         (void) close(ends[1]);
 }
 
+/* ---- copy and restore ---- */
+
+static struct window *copy_of(const struct place *p, uint64_t n) {
+        struct error e = ERROR_INIT;
+        struct window *copy;
+
+        assert_int_equal(window_copy(p->w, n, p->dir_fd, "copy", &e), 0);
+        assert_int_equal(window_map(openat(p->dir_fd, "copy", O_RDONLY | O_CLOEXEC), p->game, &copy, &e), 0);
+        (void) unlinkat(p->dir_fd, "copy", 0);
+        return copy;
+}
+
+/* What a file system does that forgot what was written since the last sync, page by page as it likes. */
+static void forget(struct place *p, const void *before, unsigned keep_every) {
+        struct error e = ERROR_INIT;
+        size_t n = p->w->n_mapped_bytes;
+
+        for (size_t at = 0; at < n; at += PAGE)
+                if (keep_every == 0 || at / PAGE % keep_every != 0)
+                        memcpy((unsigned char *) p->w->header + at, (const unsigned char *) before + at,
+                               MIN(PAGE, n - at));
+        window_free(TAKE_PTR(p->w));
+        if (window_open(p->dir_fd, "window", p->game, CAPACITY, &p->w, &e) < 0)
+                fail_msg("%s", e.text);
+}
+
+static void test_restore(void **state) {
+        static const unsigned keeps[] = { 0, 2, 3, 5 };
+        struct place *p = *state;
+        cleanup_(freep) void *before = malloc(p->w->n_mapped_bytes);
+        uint64_t tail, n;
+
+        for (size_t k = 0; k < N_ELEMENTS(keeps); k++) {
+                cleanup_(window_freep) struct window *copy = NULL;
+
+                for (unsigned i = 0; i < 20; i++)
+                        assert_int_equal(append(p->w, 9), 0);
+                memcpy(before, p->w->header, p->w->n_mapped_bytes);
+                for (unsigned i = 0; i < 4; i++)
+                        assert_int_equal(append(p->w, 9), 0);
+                tail = window_tail(p->w);
+                copy = copy_of(p, 36);
+                check_all(copy, tail - 36, tail);
+                forget(p, before, keeps[k]);
+                assert_int_equal(window_restore(p->w, copy, &n), 0);
+                assert_true(n > 0 && n <= 36);
+                check_all(p->w, tail - CAPACITY, tail);
+                assert_int_equal(window_n_damaged(p->w), 0);
+                assert_int_equal(window_restore(p->w, copy, &n), 0); /* again: killed before it was removed */
+                assert_int_equal(n, 0);
+                check_all(p->w, tail - CAPACITY, tail);
+                window_free(TAKE_PTR(p->w)); /* and it is all in the file */
+                assert_int_equal(window_open(p->dir_fd, "window", p->game, CAPACITY, &p->w, NULL), 0);
+                check_all(p->w, tail - CAPACITY, tail);
+        }
+}
+
+/* Into an empty window, a smaller one, and one that has gone on. */
+static void test_restore_elsewhere(void **state) {
+        struct place *p = *state;
+        cleanup_(window_freep) struct window *copy = NULL, *w = NULL;
+        struct fixture_disk d;
+        uint64_t n;
+
+        for (unsigned i = 0; i < 20; i++)
+                assert_int_equal(append(p->w, 9), 0);
+        copy = copy_of(p, 36);
+        assert_int_equal(window_open(p->dir_fd, "other", p->game, CAPACITY, &w, NULL), 0);
+        fixture_disk_fail(window_fd(w), 0, &d);
+        assert_true(window_restore(w, copy, &n) < 0);
+        fixture_disk_work(&d);
+        assert_int_equal(window_restore(w, copy, &n), 0);
+        assert_int_equal(n, 36);
+        check_all(w, 144, 180);
+        assert_int_equal(append(w, 9), 0);
+        assert_int_equal(window_restore(w, copy, &n), WINDOW_E_GONE);
+        check_all(w, 144, 189);
+        window_free(TAKE_PTR(w));
+        (void) unlinkat(p->dir_fd, "other", 0);
+
+        assert_int_equal(window_open(p->dir_fd, "other", p->game, 10, &w, NULL), 0);
+        assert_int_equal(window_restore(w, copy, &n), 0);
+        assert_int_equal(n, 10);
+        check_all(w, 170, 180);
+        (void) unlinkat(p->dir_fd, "other", 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_append, setup, teardown),
@@ -316,6 +403,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_opening, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_failed_sync_is_not_forgotten, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_success_that_proves_nothing, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_restore, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_restore_elsewhere, setup, teardown),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -287,6 +287,7 @@ static void test_incarnations_are_raised(void **state) {
                 assert_int_equal(window_raise_incarnation(w, 41), 0);
                 assert_int_equal(window_raise_incarnation(w, 7), 0); /* never back */
                 assert_int_equal(window_raise_incarnation(w, UINT64_MAX), -ERANGE);
+                assert_int_equal(window_raise_incarnation(w, WINDOW_MAX_INCARNATION), -ERANGE);
         }
         cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
 
@@ -429,10 +430,12 @@ static void test_lying_headers_are_refused(void **state) {
                 { 16, 8, UINT64_C(1) << 61, true, -EBADMSG, "its header speaks of" },
                 { 24, 4, 0x6f6f6f, true, -EINVAL, "it holds samples of 'ooo'" },
                 { 24, 1, 0, true, -EINVAL, "it holds samples of ''" },
+                { 24, 4, 0x0a6d1b, true, -EINVAL, "it holds samples of '?m?'" },
                 { 72, 4, 0, false, -EBADMSG, "checksum" },
                 { 136, 8, 601, false, -EBADMSG, "counters are impossible" },
                 { 128, 8, UINT64_MAX, false, -EBADMSG, "counters are impossible" },
                 { 144, 8, 0, false, -EBADMSG, "counters are impossible" },
+                { 144, 8, WINDOW_MAX_INCARNATION + 1, false, -EBADMSG, "counters are impossible" },
         };
         const struct place *p = *state;
         cleanup_(content_free) struct content sound = sound_content(p);
@@ -447,6 +450,19 @@ static void test_lying_headers_are_refused(void **state) {
         memset(sound.bytes + 24, 'x', 48);
         patch(&sound, 24, 'x', 1, true);
         check_refused(p, &sound, -EBADMSG, "names no game");
+}
+
+/* First and tail agree, but nobody could count on from there. */
+static void test_numbers_are_bounded(void **state) {
+        const struct place *p = *state;
+        cleanup_(content_free) struct content c = sound_content(p);
+
+        patch(&c, 128, WINDOW_MAX_TAIL + 1, 8, false);
+        patch(&c, 136, WINDOW_MAX_TAIL + 1, 8, false);
+        check_refused(p, &c, -EBADMSG, "counters are impossible");
+        patch(&c, 128, UINT64_MAX - 1, 8, false);
+        patch(&c, 136, UINT64_MAX - 1, 8, false);
+        check_refused(p, &c, -EBADMSG, "counters are impossible");
 }
 
 static void test_other_sizes_are_refused(void **state) {
@@ -832,6 +848,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_newest, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_trainer_maps_read_only, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_lying_headers_are_refused, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_numbers_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_other_sizes_are_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_garbage_is_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_not_a_file_is_refused, setup, teardown),
