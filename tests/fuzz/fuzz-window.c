@@ -200,16 +200,11 @@ static void step(struct fuzz_input *in) {
         }
 }
 
+/* Over what the run before left: blocks that are given back and taken again are most of the time. */
 static void write_file(void) {
-        int fd = openat(folder_fd, "window", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        int fd = openat(folder_fd, "window", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-        EXPECT(fd >= 0);
-        EXPECT(pwrite(fd, file.bytes, WINDOW_HEADER_BYTES, 0) == WINDOW_HEADER_BYTES);
-        for (size_t i = 0; i < file.n_touched; i++) {
-                const unsigned char *p = slot(file.touched[i]);
-
-                EXPECT(pwrite(fd, p, slot_bytes, p - file.bytes) == (ssize_t) slot_bytes);
-        }
+        EXPECT(fd >= 0 && pwrite(fd, file.bytes, file.n, 0) == (ssize_t) file.n);
         EXPECT(ftruncate(fd, (off_t) file.n) == 0 && close(fd) == 0);
 }
 
