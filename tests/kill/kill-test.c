@@ -320,7 +320,8 @@ static void bring_about(struct test *t, enum pause_point p, int32_t k, int signa
                 (void) kill(azpard, SIGSTOP);
                 break;
         case REFILL:
-                (void) kill(azpard, SIGCONT);
+                if (t->fleet.pid == azpard)
+                        (void) kill(azpard, SIGCONT);
                 break;
         case REJECT:
                 put_bad_file(t);
@@ -363,7 +364,8 @@ static void kill_at_point(struct test *t, enum pause_point p) {
                 fired = (pid_t) atomic_load(&t->pause->fired_pid);
                 if (signal_number == SIGSTOP) {
                         run_for(t, rng_below(&t->rng, 20000) * UINT64_C(1000));
-                        (void) kill(fired, SIGKILL);
+                        if (fleet_process_state(fired) == 'T') /* else it died with azpard */
+                                (void) kill(fired, SIGKILL);
                 }
                 count_fired(t, p);
         }
