@@ -13,8 +13,8 @@
 
 struct imports;
 
-/* Those that @w holds now, of samples below number @end. Return: 0 or a negative errno. */
-must_check_ int imports_new(const struct window *w, uint64_t end, struct imports **ret);
+/* Those that @w holds now. Return: 0 or a negative errno. */
+must_check_ int imports_new(const struct window *w, struct imports **ret);
 void imports_free(struct imports *m);
 DEFINE_CLEANUP(struct imports *, imports_free)
 

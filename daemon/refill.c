@@ -32,7 +32,6 @@
 #include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
 #include "daemon/imports.h"
-#include "daemon/islands.h"
 
 #define TURN_NS            (2 * NS_PER_MS)
 #define PRIORITY           20 /* of its event source: after lanes, clients and everything else */
@@ -103,7 +102,6 @@ struct refill {
 
         struct sample_id newest[SEGMENT_MAX_WORKERS]; /* spilled, in the window; incarnation 0: none */
         struct imports *imports;
-        struct islands *islands; /* what is there beyond those */
 
         int import_fd;      /* waits for its turn; -1: none */
         uint64_t n_imports; /* the last one's ticket */
@@ -418,14 +416,14 @@ static bool identify(struct refill *r, struct batch_file_item *item, struct samp
         if (f->kind == KIND_OWN) {
                 *ret_id = *id;
                 id->slot += SAMPLE_SLOT_SPILLED;
-                return (!f->has_newest || is_newer(ret_id, &f->newest)) && !islands_have(r->islands, id);
+                return !f->has_newest || is_newer(id, &f->newest);
         }
         is_f32 = item->shares_are_f32 || id->slot == SAMPLE_SLOT_IMPORTED_F32;
         *id = (struct sample_id){ .slot = is_f32 ? SAMPLE_SLOT_IMPORTED_F32 : SAMPLE_SLOT_IMPORTED,
                                   .incarnation = f->name,
                                   .sequence = index };
         *ret_id = *id;
-        return (!f->has_newest || index > f->newest.sequence) && !islands_have(r->islands, id);
+        return !f->has_newest || index > f->newest.sequence;
 }
 
 /* The item at hand into the game at hand. Return: 0 or a negative errno: come again with the same item. */
@@ -666,25 +664,22 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* ---- for the rest of azpard ---- */
 
-/* What the window holds of spilled files, and of imported ones. */
+/* What the window holds of spilled and imported files. */
 static int find_newest(struct refill *r) {
-        uint64_t highest = 0, tail = window_tail(r->o.window), end = islands_begin(r->islands);
-        struct sample_id id;
+        struct sample_id *ids = calloc(SAMPLE_SLOT_IMPORTED, sizeof(*ids));
+        uint64_t highest = 0;
         int s;
 
-        for (uint64_t i = window_first(r->o.window); i < tail; i++) {
-                struct sample_id *newest;
-
-                s = window_read_id(r->o.window, i, &id);
-                if (s < 0)
-                        return s;
-                if (s > 0 || id.slot < SAMPLE_SLOT_SPILLED || id.slot >= SAMPLE_SLOT_IMPORTED)
-                        continue;
-                newest = &r->newest[id.slot - SAMPLE_SLOT_SPILLED];
-                if (i < end && is_newer(&id, newest))
-                        *newest = id;
-                highest = MAX(highest, id.incarnation);
+        if (!ids)
+                return -ENOMEM;
+        s = window_newest(r->o.window, ids, SAMPLE_SLOT_IMPORTED);
+        for (unsigned i = 0; i < SEGMENT_MAX_WORKERS; i++) {
+                r->newest[i] = ids[SAMPLE_SLOT_SPILLED + i];
+                highest = MAX(highest, r->newest[i].incarnation);
         }
+        free(ids);
+        if (s < 0)
+                return s;
         return highest ? window_raise_incarnation(r->o.window, highest) : 0;
 }
 
@@ -694,11 +689,9 @@ static int make(struct refill *r, sd_event *event) {
         r->game.bytes = malloc(sample_record_max_bytes(r->o.game));
         if (!r->game.bytes)
                 return -ENOMEM;
-        s = islands_new(r->o.window, &r->islands);
+        s = find_newest(r);
         if (s == 0)
-                s = find_newest(r);
-        if (s == 0)
-                s = imports_new(r->o.window, islands_begin(r->islands), &r->imports);
+                s = imports_new(r->o.window, &r->imports);
         if (s == 0)
                 s = spill_list_new(r->o.state_fd, &r->list);
         if (s == 0)
@@ -739,7 +732,6 @@ void refill_free(struct refill *r) {
         batch_pass_free(r->pass);
         spill_list_free(r->list);
         imports_free(r->imports);
-        islands_free(r->islands);
         free(r->game.bytes);
         free(r);
 }

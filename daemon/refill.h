@@ -7,7 +7,7 @@
  *      oldest file -> check all of it -> window_append(), game by game -> durable -> remove the file -> next one
  *
  * One file at a time.  SIGKILL between append and removal leaves a file whose samples are in the window; the
- * successor recognises them (and what a power cut left of them, see islands.h):
+ * successor recognises them:
  *
  *   a file of this window's own workers   by identity: a folder's files bring ascending (incarnation, sequence), and
  *                                         in the window they are marked by SAMPLE_SLOT_SPILLED

@@ -10,9 +10,9 @@
  *
  * Power cut: pages reach the disk in any order.  Every slot has its number and a
  * checksum, so what is whole is known without trusting the order; the header's
- * tail is only an upper bound, and the window ends after the newest whole slot
- * below it.  What was synced is whole and stays in the window, since a slot is only
- * overwritten by what pushes its sample out.
+ * tail is only an upper bound.  What was synced is whole and stays in the window, since a slot is only
+ * overwritten by what pushes its sample out.  Of what was not, the window keeps what stands before the first
+ * hole: azpard recognises spilled samples by the newest one that is there, so none may be missing below it.
  *
  * A reader that the writer overtakes: the copy in a slot is a seqlock without a
  * counter, as each slot's number already never repeats.  The writer first stores
@@ -335,6 +335,8 @@ static int window_new(int fd, bool writable, const struct game *g, const struct 
         w->tail = h->tail;
         atomic_init(&w->published, h->tail);
         w->next_incarnation = h->next_incarnation;
+        /* a file without an origin was made before this was noted: its holes are taken as they are */
+        w->durable = h->origin ? MIN(h->synced, h->tail) : h->tail;
         p = mmap(NULL, w->n_mapped_bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd, 0);
         if (p == MAP_FAILED)
                 return error_errno(e, -errno, "could not map the replay window");
@@ -410,6 +412,7 @@ static int copy_samples(const struct window *from, struct window *to, struct err
         atomic_init(&h.first, first);
         atomic_init(&h.tail, tail);
         atomic_init(&h.next_incarnation, from->next_incarnation);
+        atomic_init(&h.synced, tail); /* it is, before the file gets its name */
         r = write_header(to->fd, &h);
         if (r < 0)
                 return error_errno(e, r, "could not write the header of the new size");
@@ -418,6 +421,7 @@ static int copy_samples(const struct window *from, struct window *to, struct err
         to->tail = tail;
         to->next_incarnation = from->next_incarnation;
         to->n_damaged = from->n_damaged;
+        to->durable = tail;
         atomic_store_explicit(&to->published, tail, memory_order_relaxed);
         return 0;
 }
@@ -519,6 +523,7 @@ int window_read_rules(int fd, char ret[GAME_RULES_MAX], struct error *e) {
 struct census {
         struct window *window;
         uint64_t first, tail; /* [first, tail) is the window as the header has it */
+        uint64_t synced;      /* what is missing from here on ends the window */
         volatile uint64_t at; /* slot being looked at: also known where that ends it */
         uint64_t end;         /* number after the newest whole sample below the tail; 0: none */
         uint64_t n_in_window;
@@ -526,7 +531,8 @@ struct census {
 };
 
 /*
- * Look at every slot, under guard.
+ * Look at every slot, under guard, and end the window before the first one that is missing beyond what was
+ * synced.
  *
  * What is whole but not below the tail was being appended when azpard died.  The lane still has that game and
  * brings it again, maybe under other numbers; so it is wiped here, lest a later power cut brings up both.
@@ -535,6 +541,11 @@ static int check_slots(void *context) {
         struct census *c = context;
         struct window *w = c->window;
 
+        for (uint64_t number = MAX(c->first, c->synced); number < c->tail; number++) {
+                c->at = number % w->n_slots;
+                if (!slot_load(w, number, &w->image))
+                        c->tail = number;
+        }
         for (uint64_t i = 0; i < w->n_slots; i++) {
                 _Atomic uint64_t *words = slot_words(w, i);
                 uint64_t number;
@@ -572,6 +583,14 @@ static int publish_tail(struct window *w) {
         return r;
 }
 
+static int store_synced(void *context) {
+        struct window *w = context;
+
+        /* relaxed: azpard alone reads it, and only when it opens the file */
+        atomic_store_explicit(&w->header->synced, w->durable, memory_order_relaxed);
+        return 0;
+}
+
 static int store_origin(void *context) {
         struct window *w = context;
 
@@ -584,7 +603,8 @@ static int recover(struct window *w, struct error *e) {
         uint64_t tail = w->tail, next = w->next_incarnation;
         struct census c = { .window = w,
                             .first = MAX(w->floor, tail - MIN(tail, window_capacity(w))),
-                            .tail = tail };
+                            .tail = tail,
+                            .synced = w->durable };
         int r;
 
         if (w->floor > tail || tail == NOT_A_NUMBER || next == 0)
@@ -602,6 +622,7 @@ static int recover(struct window *w, struct error *e) {
                                    WINDOW_HEADER_BYTES + c.at * w->slot_bytes);
         w->n_damaged = tail - c.first - c.n_in_window;
         w->tail = MIN(tail, MAX(c.end, w->floor));
+        w->durable = MIN(w->durable, w->tail);
         if (w->tail == tail && c.n_wiped == 0 && w->origin != 0)
                 return 0;
         if (w->origin == 0) { /* made before there were any */
@@ -861,8 +882,10 @@ int window_sync_end(struct window *w, int result) {
                 result = -EIO;
         if (result < 0)
                 sync_failed(w);
-        else
+        else {
                 w->durable = w->syncing;
+                (void) !guarded(w, store_synced, w); /* then it is known to be less than it is */
+        }
         return result;
 }
 

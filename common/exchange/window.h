@@ -56,6 +56,7 @@ struct window_header {
         _Alignas(64) _Atomic uint64_t tail; /* samples ever appended; release, see window_tail() */
         _Atomic uint64_t first;             /* samples below this number were never in this file */
         _Atomic uint64_t next_incarnation;  /* given to the next worker process, from 1 */
+        _Atomic uint64_t synced;            /* samples below it are on the disk: stored after a sync */
 };
 
 struct window; /* private handle of either side */
@@ -66,7 +67,9 @@ enum {
 };
 
 static_assert(offsetof(struct window_header, constant_crc) == 72 &&
+                      offsetof(struct window_header, origin) == 80 &&
                       offsetof(struct window_header, tail) == 128 &&
+                      offsetof(struct window_header, synced) == 152 &&
                       sizeof(struct window_header) <= WINDOW_HEADER_BYTES,
               "file layout changed: bump WINDOW_VERSION");
 

@@ -50,10 +50,9 @@
  * or b), in one number that compares alike.  The games' own numbers, 1 to N, are known to the checker alone.
  *
  * Power cuts.  What was synced stays.  Of what was appended since, the file system has written any pages, and
- * the model asks recover() to make a beginning of it: what lies behind the first sample that is missing goes
- * too.  HOLES is a recover() that drops only what is missing: the spilled samples in the hole are taken for
- * duplicates then, since a younger one is in the window, and their file is removed.  (window.c is like that
- * as this is written: its n_damaged counts such holes.)  A rename or unlink that is not followed by a sync of
+ * recover() makes a beginning of it: what lies behind the first sample that is missing beyond
+ * header.synced goes too.  HOLES is a recover() that drops only what is missing: the spilled samples in the hole are taken for
+ * duplicates then, since a younger one is in the window, and their file is removed.  A rename or unlink that is not followed by a sync of
  * the folder may have happened or not.  What was committed in the lane and not synced is excused (P3).
  *
  * What must hold

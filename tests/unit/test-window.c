@@ -576,6 +576,7 @@ static void test_damage_inside_is_left_out(void **state) {
         cleanup_(window_freep) struct window *w = NULL;
         uint32_t length = UINT32_MAX;
 
+        patch(&c, 152, 600, 8, false); /* all of it was synced: the disk has forgotten */
         memset(c.bytes + slot_at(p, 560), 0, slot_bytes_of(p->game));
         c.bytes[slot_at(p, 561) + 30] ^= 0x40;              /* a flipped bit */
         memcpy(c.bytes + slot_at(p, 563) + 12, &length, 4); /* a length beyond everything */
@@ -587,6 +588,65 @@ static void test_damage_inside_is_left_out(void **state) {
         assert_int_equal(window_tail(w), 600);
         for (uint64_t i = 550; i < 600; i++)
                 assert_int_equal(check_number(w, i, 1), i != 560 && i != 561 && i != 563 && i != 565);
+}
+
+/*
+ * Of what was not synced, the window ends before the first hole: what is recognised by the newest sample of its kind
+ * (spilled files) must not be taken to be there because a later one is.
+ */
+static void test_hole_beyond_the_sync_ends_the_window(void **state) {
+        const struct place *p = *state;
+        cleanup_(content_free) struct content c = sound_content(p), after = { NULL, 0 };
+        cleanup_(window_freep) struct window *w = NULL;
+
+        patch(&c, 152, 562, 8, false);
+        memset(c.bytes + slot_at(p, 560), 0, slot_bytes_of(p->game)); /* was synced: damage */
+        memset(c.bytes + slot_at(p, 563), 0, slot_bytes_of(p->game)); /* was not: the end */
+        memset(c.bytes + slot_at(p, 570), 0, slot_bytes_of(p->game));
+        w = open_content(p, &c);
+        assert_int_equal(window_tail(w), 563);
+        assert_int_equal(window_n_damaged(w), 1 + 37);
+        for (uint64_t i = window_first(w); i < 563; i++)
+                assert_int_equal(check_number(w, i, 1), i != 560);
+        window_free(TAKE_PTR(w));
+
+        after = content_of(p, "copy");
+        patch(&after, 128, 600, 8, false); /* nor does a header that runs ahead bring the rest back */
+        w = open_content(p, &after);
+        assert_int_equal(window_tail(w), 563);
+        append_up_to(w, 600, 2);
+        assert_int_equal(window_sync(w), 0);
+        assert_int_equal(window_durable(w), 600);
+        window_free(TAKE_PTR(w));
+        w = open_window(p, "copy", CAPACITY);
+        assert_int_equal(window_tail(w), 600);
+        assert_int_equal(window_durable(w), 600); /* the header knows */
+}
+
+/* A file of before an origin and a mark of what was synced: holes stay holes, and it gets both. */
+static void test_older_file(void **state) {
+        const struct place *p = *state;
+        cleanup_(content_free) struct content c = sound_content(p), after = { NULL, 0 };
+        cleanup_(window_freep) struct window *w = NULL;
+        uint64_t origin;
+
+        patch(&c, 80, 0, 8, false);
+        patch(&c, 152, 0, 8, false);
+        memset(c.bytes + slot_at(p, 563), 0, slot_bytes_of(p->game));
+        w = open_content(p, &c);
+        assert_int_equal(window_tail(w), 600);
+        assert_int_equal(window_n_damaged(w), 1);
+        origin = window_origin(w);
+        assert_true(origin != 0);
+        window_free(TAKE_PTR(w));
+        after = content_of(p, "copy");
+        assert_memory_equal(after.bytes + 80, &origin, 8);
+        w = open_window(p, "copy", CAPACITY / 2); /* another size: another file of the same origin */
+        assert_int_equal(window_origin(w), origin);
+        window_free(TAKE_PTR(w));
+        w = open_window(p, "copy", CAPACITY / 2);
+        assert_int_equal(window_origin(w), origin);
+        assert_int_equal(window_durable(w), 600);
 }
 
 static void test_header_ahead_of_slots(void **state) {
@@ -779,6 +839,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_zeros_where_nothing_allocates, setup_on_disk, teardown),
                 cmocka_unit_test_setup_teardown(test_lost_end_shortens, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_damage_inside_is_left_out, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_hole_beyond_the_sync_ends_the_window, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_older_file, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_header_ahead_of_slots, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_unpublished_never_appears, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_all_slots_lost, setup, teardown),
