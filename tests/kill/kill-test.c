@@ -34,7 +34,7 @@
 #define SHARE_OF_SPILLS 15u   /* percent of the kills before which azpard stands still for a while */
 #define ALL_POINTS      1000u /* kills after which every point must have been reached */
 
-enum way { WORKER, AZPARD, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
+enum way { WORKER, AZPARD, RARE, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
 
 static const struct {
         const char *name;
@@ -346,7 +346,7 @@ static void count_fired(struct test *t, enum pause_point p) {
 
 static void kill_at_point(struct test *t, enum pause_point p) {
         bool often = points[p].way == WORKER || points[p].way == AZPARD;
-        int32_t k = 1 + (int32_t) (often ? rng_below(&t->rng, 1u << rng_below(&t->rng, 9))
+        int32_t k = 1 + (int32_t) (often ? rng_below(&t->rng, 1u << rng_below(&t->rng, 7))
                                          : rng_below(&t->rng, 2));
         int signal_number = rng_below(&t->rng, 4) ? SIGKILL : SIGSTOP;
         uint64_t samples = audit_counts(t->audit)->samples + FLOWS;
