@@ -435,7 +435,7 @@ WRAP(FAULT_NET, int, accept4, (int fd, struct sockaddr *a, socklen_t *n, int fla
 WRAP(FAULT_NET, int, connect, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n), ENOMEM, EINTR)
 WRAP(FAULT_NET, int, getsockopt, (int fd, int level, int option, void *value, socklen_t *n),
      (fd, level, option, value, n), ENOBUFS)
-WRAP(FAULT_NET, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags), EAGAIN, EINTR, ENOMEM)
+WRAP(FAULT_NET, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m, flags), EAGAIN, ECONNRESET, EINTR, ENOMEM)
 WRAP(FAULT_NET, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags),
      EAGAIN, EINTR, ENOBUFS)
 WRAP(FAULT_NET, int, epoll_create1, (int flags), (flags), EMFILE, ENOMEM)

@@ -56,6 +56,8 @@ static bool is_equal(const struct game *g, const struct sample *a, const struct 
 struct found {
         struct sample_id *ids; /* slots as in the worker */
         size_t n;
+        struct sample_id *imported; /* incarnation: the file */
+        size_t n_imported;
 };
 
 static void note_sample(struct rig *r, const struct window *w, uint64_t number, struct found *f) {
@@ -67,9 +69,13 @@ static void note_sample(struct rig *r, const struct window *w, uint64_t number, 
                 return;
         }
         id = s.id;
+        if (id.slot >= SAMPLE_SLOT_IMPORTED) {
+                f->imported[f->n_imported++] = id;
+                return;
+        }
         id.slot %= SAMPLE_SLOT_SPILLED;
         fixture_sample(r->game, id, &expected);
-        if (s.id.slot >= SAMPLE_SLOT_IMPORTED || !is_equal(r->game, &s, &expected))
+        if (!is_equal(r->game, &s, &expected))
                 rig_complain(r, "sample %" PRIu64 " is not what was committed", number);
         f->ids[f->n++] = id;
 }
@@ -101,6 +107,28 @@ static size_t prove_incarnation(struct rig *r, const struct found *f, size_t i, 
         return i;
 }
 
+/* All of each file's samples are there, once. */
+static void prove_imports(struct rig *r, const struct found *f) {
+        uint64_t n_files = 0;
+
+        for (size_t i = 0; i < f->n_imported; i++) {
+                const struct sample_id *id = &f->imported[i];
+                bool is_first = i == 0 || id->incarnation != id[-1].incarnation;
+
+                n_files += is_first;
+                if (id->sequence != (is_first ? 0 : id[-1].sequence + 1)) {
+                        rig_complain(r, "sample %" PRIu64 " of an imported file, or the one before it, is %s",
+                                     id->sequence, is_first ? "missing" : "missing or there twice");
+                        return;
+                }
+        }
+        if (n_files != r->n_imports || f->n_imported != r->n_imported)
+                rig_complain(r,
+                             "%zu samples of %" PRIu64 " imported files are there, %" PRIu64 " of %" PRIu64
+                             " expected",
+                             f->n_imported, n_files, r->n_imported, r->n_imports);
+}
+
 static uint64_t prove_window(struct rig *r) {
         cleanup_(window_freep) struct window *w = open_window(r);
         struct found f = { 0 };
@@ -115,7 +143,8 @@ static uint64_t prove_window(struct rig *r) {
         tail = window_tail(w);
         assert(window_first(w) == 0);
         f.ids = calloc(tail + 1, sizeof(*f.ids));
-        assert(f.ids);
+        f.imported = calloc(tail + 1, sizeof(*f.imported));
+        assert(f.ids && f.imported);
         for (uint64_t i = 0; i < tail && r->n_complaints < n_complaints + 3; i++)
                 note_sample(r, w, i, &f);
         qsort(f.ids, f.n, sizeof(*f.ids), compare_ids);
@@ -123,7 +152,11 @@ static uint64_t prove_window(struct rig *r) {
                 k = prove_incarnation(r, &f, k, i);
         if (k < f.n && r->n_complaints == n_complaints)
                 rig_complain(r, "the window names incarnation %" PRIu64, f.ids[k].incarnation);
+        qsort(f.imported, f.n_imported, sizeof(*f.imported), compare_ids);
+        if (r->n_complaints == n_complaints)
+                prove_imports(r, &f);
         free(f.ids);
+        free(f.imported);
         return tail;
 }
 

@@ -19,6 +19,7 @@
 #include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/exchange/segment.h"
+#include "daemon/ctl/client.h"
 
 #define POLL_NS (NS_PER_MS / 4)
 
@@ -125,6 +126,7 @@ void rig_empty(struct rig *r) {
         (void) unlink(segment);
         memset(r->control, 0, sizeof(*r->control));
         r->control->speed = speed;
+        r->n_imports = r->n_imported = 0;
 }
 
 void rig_keep(struct rig *r) {
@@ -310,11 +312,9 @@ int rig_connect(struct rig *r) {
         return -ECONNREFUSED;
 }
 
-int rig_exchange(int fd, const char *request, char *answer, size_t size) {
+static int read_answer(int fd, char *answer, size_t size) {
         size_t n = 0;
 
-        if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || send(fd, "\n", 1, MSG_NOSIGNAL) < 0)
-                return -errno;
         while (n == 0 || answer[n - 1] != '\n') {
                 ssize_t n_more = n < size - 1 ? recv(fd, answer + n, size - 1 - n, 0) : 0;
 
@@ -326,6 +326,12 @@ int rig_exchange(int fd, const char *request, char *answer, size_t size) {
         return (int) n;
 }
 
+int rig_exchange(int fd, const char *request, char *answer, size_t size) {
+        if (send(fd, request, strlen(request), MSG_NOSIGNAL) < 0 || send(fd, "\n", 1, MSG_NOSIGNAL) < 0)
+                return -errno;
+        return read_answer(fd, answer, size);
+}
+
 bool rig_ask(struct rig *r, const char *request, char *answer, size_t size) {
         cleanup_(fd_closep) int fd = rig_connect(r);
         int n = fd < 0 ? fd : rig_exchange(fd, request, answer, size);
@@ -333,6 +339,17 @@ bool rig_ask(struct rig *r, const char *request, char *answer, size_t size) {
         if (n == -EAGAIN)
                 rig_complain(r, "no answer to %s", request);
         return n > 0 && strstr(answer, "\"ok\":true");
+}
+
+bool rig_import(struct rig *r, const char *path, char *answer, size_t size) {
+        cleanup_(fd_closep) int fd = rig_connect(r), file_fd = open(path, O_RDONLY | O_CLOEXEC);
+        struct error e = ERROR_INIT;
+
+        if (file_fd < 0)
+                give_up(path);
+        if (fd < 0 || client_send_file(fd, "{\"command\":\"import\"}", file_fd, &e) < 0)
+                return false;
+        return read_answer(fd, answer, size) > 0 && strstr(answer, "\"ok\":true");
 }
 
 void rig_must(struct rig *r, const char *request) {
@@ -367,7 +384,7 @@ bool rig_is_settled(struct rig *r) {
         if (c->publications < c->publications_wanted)
                 return false;
         committed = rig_n_committed(r);
-        return committed > 0 && rig_n_samples(r) >= committed;
+        return committed > 0 && rig_n_samples(r) >= committed + r->n_imported;
 }
 
 bool rig_is_serving(struct rig *r) {

@@ -29,6 +29,8 @@ struct rig {
         bool armed, failed; /* rig_disarm() */
         uint32_t n_ways;    /* that the call has which failed */
         uint64_t n_calls;   /* counted between rig_arm() and rig_disarm() */
+        uint64_t n_imports,
+                n_imported; /* files, and samples in them, that were imported into this directory */
         unsigned patience_s;
         unsigned n_complaints;
         bool quiet;           /* complaints are counted, not printed: one is expected */
@@ -82,6 +84,8 @@ int rig_connect(struct rig *r);
 int rig_exchange(int fd, const char *request, char *answer, size_t size);
 /* Both, on a connection of its own. Return: whether the answer has "ok":true. */
 bool rig_ask(struct rig *r, const char *request, char *answer, size_t size);
+/* Have azpard take in the file at @path. Return: as rig_ask(). */
+bool rig_import(struct rig *r, const char *path, char *answer, size_t size);
 /* A request that must work, and soon: nothing fails now. */
 void rig_must(struct rig *r, const char *request);
 

@@ -8,6 +8,7 @@
  */
 #include "tests/fault/runs.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,7 +18,9 @@
 #include <sys/stat.h>
 #include <cjson/cJSON.h>
 #include "common/base/clock.h"
+#include "common/exchange/batch_file.h"
 #include "common/exchange/spill_folder.h"
+#include "tests/unit/fixture-sample.h"
 
 #define RESTART_RUNS 200 /* runs of one azpard; the window must not overflow */
 
@@ -149,16 +152,37 @@ void runs_stop_asked(struct rig *r, uint64_t at, uint32_t way) {
 /* ---- while running: one azpard for many faults ---- */
 
 static unsigned n_runs_of_this; /* azpard's, since it was started */
+static unsigned n_fds_at_begin;
+
+static unsigned count_fds(struct rig *r) {
+        char path[64];
+        unsigned n = 0;
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) r->pid);
+        d = opendir(path);
+        while (d && readdir(d))
+                n++;
+        if (d)
+                (void) closedir(d);
+        return n;
+}
+
+static bool has_no_more_fds(struct rig *r) {
+        return count_fds(r) <= n_fds_at_begin;
+}
 
 void runs_begin(struct rig *r) {
         runs_prepare_empty(r);
         runs_start(r);
         n_runs_of_this = 0;
+        n_fds_at_begin = count_fds(r);
 }
 
 void runs_end(struct rig *r) {
         (void) rig_disarm(r);
         rig_must(r, status_request);
+        (void) rig_wait(r, "it has no more descriptors than it began with", has_no_more_fds);
         rig_stop(r);
         rig_kill(r);
         (void) rig_prove(r);
@@ -214,6 +238,47 @@ void runs_spill(struct rig *r, uint64_t at, uint32_t way) {
         runs_want(r, 2);
         check_running(r,
                       rig_wait(r, "spilled games are in the window, and their files gone", is_spill_empty));
+}
+
+#define IMPORT_SAMPLES 5
+
+/* A batch file with samples that no other has. */
+static void write_import(struct rig *r, const char *path) {
+        static char text[BATCH_FILE_SAMPLE_MAX];
+        static struct sample s;
+        FILE *f = fopen(path, "we");
+
+        for (uint64_t i = 0; f && i < IMPORT_SAMPLES; i++) {
+                fixture_sample(r->game, (struct sample_id){ 0, 1000000 + r->n_imports, i }, &s);
+                memset(s.planes, 0, sizeof(s.planes)); /* stones stand on one cell each: none does */
+                (void) fputs(i == 0 ? "[" : ",\n", f);
+                (void) fwrite(text, 1, batch_file_write_sample(r->game, &s, 0, false, text), f);
+        }
+        if (!f || fputs("]\n", f) < 0 || fclose(f) != 0)
+                rig_complain(r, "could not write '%s'", path);
+}
+
+static bool is_imported(struct rig *r) {
+        char path[600], answer[512] = "";
+
+        (void) snprintf(path, sizeof(path), "%s/import.json", r->folder);
+        return rig_import(r, path, answer, sizeof(answer));
+}
+
+/* A client hands a file over; if that fails, it does so again. */
+void runs_import(struct rig *r, uint64_t at, uint32_t way) {
+        char path[600];
+        int result;
+
+        (void) snprintf(path, sizeof(path), "%s/import.json", r->folder);
+        write_import(r, path);
+        rig_arm(r, FAULT_ALL, at, way);
+        (void) is_imported(r); /* may be dropped or refused */
+        (void) rig_disarm(r);
+        result = rig_wait(r, "the file is imported", is_imported);
+        r->n_imports++;
+        r->n_imported += IMPORT_SAMPLES;
+        check_running(r, result);
 }
 
 void runs_publish(struct rig *r, uint64_t at, uint32_t way) {

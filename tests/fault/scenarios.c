@@ -106,6 +106,7 @@ static const struct scenario scenarios[] = {
         { "stop-asked", RUNS_QUICK, runs_prepare_stop, runs_stop_asked, NULL },
         { "drain", RUNS_FAST, runs_begin, runs_drain, runs_end },
         { "spill", RUNS_FAST, runs_begin, runs_spill, runs_end },
+        { "import", RUNS_FAST, runs_begin, runs_import, runs_end },
         { "publish", RUNS_FAST, runs_begin, runs_publish, runs_end },
         { "checkpoint", RUNS_FAST, runs_begin, runs_checkpoint, runs_end },
         { "control", RUNS_FAST, runs_begin, runs_control, runs_end },
