@@ -10,9 +10,10 @@
  *
  *      REST -> OPEN -> WRITE (as often as the disk takes less) -> SYNC -> RENAME -> SYNC_FOLDER -> REST
  *
- * Whatever fails leads back to REST with the text kept, and the whole file is tried again after a second: a
- * full disk costs memory of one text and time, never a game.  The rename never replaces a file
- * (RENAME_NOREPLACE): one that is there holds samples that azpard has not taken yet.
+ * Whatever fails leads back to REST with the text kept, and the whole file is tried again after a second, in
+ * a new folder if somebody took ours away: a full disk costs memory of one text and time, never a game.  The
+ * rename never replaces a file (RENAME_NOREPLACE): one that is there holds samples that azpard has not taken
+ * yet.
  *
  * How much lies in the folder is only counted up, since azpard takes files away without telling; it is looked
  * up when the count reaches the limit.
@@ -26,6 +27,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include "common/base/clock.h"
 #include "common/base/disk.h"
@@ -65,6 +67,8 @@ struct spill {
         unsigned rename_flags;
         char name[SPILL_FOLDER_NAME_MAX], temporary[SPILL_FOLDER_NAME_MAX + 8];
 
+        bool folder_dirty;     /* its last sync failed */
+        bool freed;            /* nothing more is to be begun */
         uint64_t folder_bytes; /* at most so much lies in the folder */
         uint64_t looked_ns;    /* when that was looked up last */
         uint64_t retry_ns;     /* nothing is tried before */
@@ -93,8 +97,12 @@ static int look_into_folder(struct spill *s) {
 static int open_folder(struct spill *s) {
         int r;
 
-        if (s->folder_fd >= 0)
+        if (s->folder_fd >= 0 && spill_folder_is_in_place(s->state_fd, s->slot, s->folder_fd) &&
+            s->number <= SPILL_FOLDER_NUMBER_MAX)
                 return 0;
+        fd_closep(&s->folder_fd);
+        s->folder_fd = -1;
+        s->number = 0;
         r = spill_folder_make(s->state_fd, s->slot);
         if (r < 0)
                 return r;
@@ -155,7 +163,8 @@ static void rename_file(struct spill *s) {
 
 /* The name is taken, or this file system knows no RENAME_NOREPLACE. Return: whether there is another way. */
 static bool rename_otherwise(struct spill *s, int result) {
-        if (s->rename_flags == 0 || (result != -EEXIST && result != -EINVAL))
+        if (s->rename_flags == 0 || (result != -EEXIST && result != -EINVAL) ||
+            s->number == SPILL_FOLDER_NUMBER_MAX)
                 return false;
         if (result == -EINVAL)
                 s->rename_flags = 0; /* nobody but us makes files here: looking first does as well */
@@ -163,6 +172,16 @@ static bool rename_otherwise(struct spill *s, int result) {
                 spill_folder_name(++s->number, s->name);
         rename_file(s);
         return true;
+}
+
+static void sync_folder(struct spill *s) {
+        s->step = STEP_SYNC_FOLDER;
+        disk_sync(s->disk, &s->request, s->folder_fd, false);
+}
+
+/* The memory behind a text that is not needed for now. */
+static void give_back(const struct spill *s, struct text *t) {
+        (void) madvise(t->bytes, s->text_bytes, MADV_DONTNEED);
 }
 
 /* It lies in place, so its games are committed. */
@@ -177,8 +196,21 @@ static void renamed(struct spill *s) {
         s->writing.n = s->writing.n_games = s->writing.n_samples = 0;
         fd_closep(&s->file_fd);
         s->file_fd = -1;
-        s->step = STEP_SYNC_FOLDER;
-        disk_sync(s->disk, &s->request, s->folder_fd, false);
+        sync_folder(s);
+}
+
+/* The file is in place, whatever @result says; but not before the folder is synced will a power cut leave it
+ * there. */
+static void synced_folder(struct spill *s, int result) {
+        s->counters.error = MIN(result, 0);
+        s->folder_dirty = result < 0;
+        if (s->folder_dirty)
+                s->retry_ns = clock_now_ns() + RETRY_NS;
+        s->step = STEP_REST;
+        if (spill_is_idle(s)) {
+                give_back(s, &s->filling);
+                give_back(s, &s->writing);
+        }
 }
 
 static void wrote(struct spill *s, int n) {
@@ -199,11 +231,15 @@ static void wrote(struct spill *s, int n) {
 static void done(struct disk_request *request, int result) {
         struct spill *s = (struct spill *) (void *) ((char *) request - offsetof(struct spill, request));
 
+        if (s->freed) {
+                if (s->step == STEP_OPEN)
+                        s->file_fd = MAX(result, -1);
+                return;
+        }
         if (s->step == STEP_RENAME && rename_otherwise(s, result))
                 return;
-        if (s->step == STEP_SYNC_FOLDER) { /* the file is in place, whatever this says */
-                s->counters.error = MIN(result, 0);
-                s->step = STEP_REST;
+        if (s->step == STEP_SYNC_FOLDER) {
+                synced_folder(s, result);
                 return;
         }
         if (result < 0) {
@@ -225,6 +261,21 @@ static void done(struct disk_request *request, int result) {
 
 /* ---- for the worker ---- */
 
+/* Backed by memory only while there is something to spill: see give_back(). */
+static int map_text(const struct spill *s, struct text *t) {
+        void *bytes = mmap(NULL, s->text_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (bytes == MAP_FAILED)
+                return -errno;
+        t->bytes = bytes;
+        return 0;
+}
+
+static void unmap_text(const struct spill *s, const struct text *t) {
+        if (t->bytes)
+                (void) munmap(t->bytes, s->text_bytes);
+}
+
 int spill_new(const struct game *g, int state_fd, uint64_t slot, uint64_t origin, struct spill **ret,
               int *ret_refused) {
         cleanup_(spill_freep) struct spill *s = calloc(1, sizeof(*s));
@@ -240,11 +291,11 @@ int spill_new(const struct game *g, int state_fd, uint64_t slot, uint64_t origin
         s->request.done = done;
         s->rename_flags = RENAME_NOREPLACE;
         s->text_bytes = MAX(TEXT_BYTES, g->max_plies * (batch_file_sample_max_bytes(g) + BRACKETS_MAX));
-        /* never touched, and so never backed by memory, unless there is something to spill */
-        s->filling.bytes = malloc(s->text_bytes);
-        s->writing.bytes = malloc(s->text_bytes);
-        if (!s->filling.bytes || !s->writing.bytes)
-                return -ENOMEM;
+        r = map_text(s, &s->filling);
+        if (r == 0)
+                r = map_text(s, &s->writing);
+        if (r < 0)
+                return r;
         r = disk_new(false, true, &s->disk, ret_refused);
         if (r < 0)
                 return r;
@@ -256,18 +307,21 @@ int spill_new(const struct game *g, int state_fd, uint64_t slot, uint64_t origin
 void spill_free(struct spill *s) {
         if (!s)
                 return;
+        s->freed = true;
+        if (s->disk)
+                disk_drain(s->disk);
         disk_free(s->disk);
         fd_closep(&s->file_fd);
         fd_closep(&s->folder_fd);
-        free(s->filling.bytes);
-        free(s->writing.bytes);
+        unmap_text(s, &s->filling);
+        unmap_text(s, &s->writing);
         free(s);
 }
 
 int spill_add(struct spill *s, const unsigned char *record, size_t n_bytes, struct error *e) {
         struct text *t = &s->filling;
+        size_t n_before = t->n, at, length;
         uint32_t n_samples;
-        size_t at, length;
         int r;
 
         r = sample_record_open(s->game, record, n_bytes, &n_samples, &at, e);
@@ -279,8 +333,10 @@ int spill_add(struct spill *s, const unsigned char *record, size_t n_bytes, stru
                 t->begun_ns = clock_now_ns();
         for (uint32_t i = 0; i < n_samples; i++) {
                 r = sample_decode(s->game, record + at, n_bytes - at, &s->sample, &length, e);
-                if (r < 0)
+                if (r < 0) {
+                        t->n = n_before; /* never half a game */
                         return r;
+                }
                 at += length;
                 if (t->n == 0)
                         t->bytes[t->n++] = '[';
@@ -316,11 +372,15 @@ void spill_poll(struct spill *s, uint64_t max_bytes, bool flush) {
         uint64_t now_ns;
 
         disk_poll(s->disk);
-        if (s->step != STEP_REST || (s->writing.n == 0 && s->filling.n == 0))
+        if (s->step != STEP_REST || spill_is_idle(s))
                 return;
         now_ns = clock_now_ns();
         if (now_ns < s->retry_ns)
                 return;
+        if (s->folder_dirty) {
+                sync_folder(s);
+                return;
+        }
         if (s->writing.n == 0 && !flush && s->filling.n_games < FILE_GAMES && s->filling.n < FILE_BYTES &&
             now_ns - s->filling.begun_ns < FILE_AGE_NS)
                 return;
@@ -333,7 +393,7 @@ void spill_poll(struct spill *s, uint64_t max_bytes, bool flush) {
 }
 
 bool spill_is_idle(const struct spill *s) {
-        return s->step == STEP_REST && s->writing.n == 0 && s->filling.n == 0;
+        return s->step == STEP_REST && s->writing.n == 0 && s->filling.n == 0 && !s->folder_dirty;
 }
 
 const struct spill_counters *spill_counters(const struct spill *s) {

@@ -67,7 +67,7 @@ must_check_ int spill_add(struct spill *s, const unsigned char *record, size_t n
  */
 void spill_poll(struct spill *s, uint64_t max_bytes, bool flush);
 
-/* Everything that was added is committed, and no request is on its way. */
+/* Everything that was added is committed and durable, and no request is on its way. */
 bool spill_is_idle(const struct spill *s);
 
 const struct spill_counters *spill_counters(const struct spill *s);

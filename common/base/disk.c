@@ -78,12 +78,16 @@ int disk_new(bool with_event, bool allow_uring, struct disk **ret, int *ret_refu
         return 0;
 }
 
+/* Has the kernel taken an entry that it has not answered yet?  Nobody answers one that it did not take. */
+static bool is_kernel_busy(const struct disk *d) {
+        return d->has_ring && d->n_in_ring > io_uring_sq_ready(&d->ring);
+}
+
 /* The kernel must not write to memory that the callers are about to free. */
 static void wait_for_ring(struct disk *d) {
         struct io_uring_cqe *cqe;
 
-        (void) io_uring_submit(&d->ring);
-        while (d->n_in_ring > 0) {
+        while (is_kernel_busy(d)) {
                 int r = io_uring_wait_cqe(&d->ring, &cqe);
 
                 if (r == -EINTR)
@@ -124,7 +128,7 @@ static void tell(struct disk *d, struct disk_request *r, int result) {
 }
 
 void disk_poll(struct disk *d) {
-        struct disk_request *plain = d->first;
+        struct disk_request *plain;
         struct io_uring_cqe *cqe;
         eventfd_t n;
 
@@ -141,6 +145,7 @@ void disk_poll(struct disk *d) {
                 tell(d, r, result);
         }
         /* Only those that are there now: their callbacks may add more, which then come next time. */
+        plain = d->first;
         d->first = NULL;
         d->last = &d->first;
         while (plain) {
@@ -155,8 +160,10 @@ void disk_drain(struct disk *d) {
         struct io_uring_cqe *cqe;
 
         for (disk_poll(d); d->n_pending > 0; disk_poll(d)) {
-                int r = d->n_in_ring > 0 ? io_uring_wait_cqe(&d->ring, &cqe) : 0;
+                int r = d->n_in_ring > 0 ? -EAGAIN : 0; /* the kernel did not take what is left yet */
 
+                if (is_kernel_busy(d))
+                        r = io_uring_wait_cqe(&d->ring, &cqe);
                 if (r < 0 && r != -EINTR)
                         clock_sleep_ns(NS_PER_MS); /* out of memory, say: try again */
         }

@@ -63,6 +63,16 @@ int spill_folder_make(int state_fd, uint64_t slot) {
         return fd < 0 ? -errno : fd;
 }
 
+bool spill_folder_is_in_place(int state_fd, uint64_t slot, int fd) {
+        char name[SPILL_FOLDER_NAME_MAX], path[2 * SPILL_FOLDER_NAME_MAX];
+        struct stat there, ours;
+
+        spill_folder_worker(slot, name);
+        (void) snprintf(path, sizeof(path), SPILL_FOLDER "/%s", name);
+        return fstatat(state_fd, path, &there, AT_SYMLINK_NOFOLLOW) == 0 && fstat(fd, &ours) == 0 &&
+               there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
+}
+
 /* Another descriptor of the same folder, with a place of its own in it. */
 static DIR *open_again(int fd) {
         cleanup_(fd_closep) int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -142,6 +152,8 @@ int spill_folder_look(int fd, struct spill_folder_content *ret) {
         }
         if (errno)
                 return -errno;
+        if (content.next_number > SPILL_FOLDER_NUMBER_MAX)
+                return -EOVERFLOW;
         *ret = content;
         return 0;
 }

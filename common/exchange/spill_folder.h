@@ -16,10 +16,11 @@
 #include <stdint.h>
 #include "common/base/error.h"
 
-#define SPILL_FOLDER           "spill"
-#define SPILL_FOLDER_REJECTED  "spill/rejected"
-#define SPILL_FOLDER_TEMPORARY ".tmp"
-#define SPILL_FOLDER_NAME_MAX  64
+#define SPILL_FOLDER            "spill"
+#define SPILL_FOLDER_REJECTED   "spill/rejected"
+#define SPILL_FOLDER_TEMPORARY  ".tmp"
+#define SPILL_FOLDER_NAME_MAX   64
+#define SPILL_FOLDER_NUMBER_MAX UINT64_C(999999999999999999) /* what a name can say */
 
 /* "worker_3", "batch_000017.json" */
 void spill_folder_worker(uint64_t slot, char ret[SPILL_FOLDER_NAME_MAX]);
@@ -43,5 +44,8 @@ struct spill_folder_content {
         uint64_t next_number; /* above all that are there */
 };
 
-/* Look at all files of folder @fd. Return: 0 or a negative errno. */
+/* Is @fd still the folder that spill_folder_make() would open?  Somebody may have removed it or moved it away. */
+bool spill_folder_is_in_place(int state_fd, uint64_t slot, int fd);
+
+/* Look at all files of folder @fd. Return: 0; -EOVERFLOW: no number is above theirs; another negative errno. */
 must_check_ int spill_folder_look(int fd, struct spill_folder_content *ret);

@@ -68,6 +68,22 @@ static int fake_checkpoint_done(void *userdata, uint64_t request, uint64_t *ret_
         return fake.checkpoint_done;
 }
 
+static int fake_import(void *userdata, int fd, uint64_t *ret_ticket, struct error *e) {
+        (void) userdata;
+        (void) e;
+        (void) close(fd);
+        *ret_ticket = 1;
+        return 0;
+}
+
+static int fake_import_done(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e) {
+        (void) userdata;
+        (void) ticket;
+        (void) e;
+        *ret = (struct refill_import){ .samples = 1 };
+        return 1;
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         (void) userdata;
         (void) e;
@@ -75,8 +91,10 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,     fake_set_workers,     fake_set_paused,
-                                             fake_checkpoint, fake_checkpoint_done, fake_stop };
+static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
+                                             fake_set_paused,      fake_checkpoint,
+                                             fake_checkpoint_done, fake_import,
+                                             fake_import_done,     fake_stop };
 
 /* So that control_free() also runs, and AddressSanitizer sees what it forgets. */
 static void tear_down(void) {

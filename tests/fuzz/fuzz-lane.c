@@ -83,7 +83,9 @@ static void new_intake(void) {
 
 FUZZ_UNSEEN static void begin(void) {
         memset(window->slots, 0, window->tail * window->slot_bytes);
-        window->tail = 0;
+        window->tail = window->durable = 0;
+        window->next_incarnation = 1;
+        atomic_store(&window->published, 0);
         atomic_store(&window->header->tail, 0);
         atomic_store(&window->header->next_incarnation, 1);
         n_lives = 0;
@@ -172,7 +174,7 @@ static void set_index(struct fuzz_input *in, struct life *l) {
 }
 
 static void die(struct life *l) {
-        intake_finish_slot(intake, segment, l->slot);
+        EXPECT(intake_finish_slot(intake, segment, l->slot) == 0);
         EXPECT(lane_used(&segment->lanes[l->slot]) == 0);
         EXPECT(!intake_is_broken(intake, l->slot));
         new_life(l->slot);

@@ -87,6 +87,26 @@ static size_t put_record(const struct game *g, uint64_t slot, uint64_t incarnati
         return begin;
 }
 
+/* A sound sample of tic-tac-toe but for its integers, each in nine bytes: too long for a slot of the window.
+ */
+static void put_wide_sample(const struct game *g) {
+        static const unsigned char head[] = { SAMPLE_SCHEMA, 0, 1, 2, 3 }; /* slot, incarnation ... */
+        size_t n_rules = strlen(g->rules);
+
+        PUT(0x91, 0x9c);
+        for (size_t i = 0; i < N_ELEMENTS(head); i++)
+                PUT(0xcf, 0, 0, 0, 0, 0, 0, 0, head[i]);
+        PUT(0xa0 | n_rules);
+        put(g->rules, n_rules);
+        PUT(0xcf, 0, 0, 0, 0, 0, 0, 0, 4, 0xc4, GAME_PLANES_BYTES(g));
+        for (size_t i = 0; i < GAME_PLANES_BYTES(g); i++)
+                PUT(0);
+        PUT(0xdc, 0, 2 * g->moves);
+        for (unsigned i = 0; i < g->moves; i++)
+                PUT(0xcf, 0, 0, 0, 0, 0, 0, 0, i, 0xcf, 0, 0, 0, 0, 0, 0, 0, 1);
+        PUT(0xca, 0, 0, 0, 0, 0, 0xca, 0, 0, 0, 0);
+}
+
 static void make_samples(void) {
         struct game *games[4] = { new_game(GAME_TICTACTOE, 15, 0), new_game(GAME_CONNECT4, 15, 0),
                                   new_game(GAME_GOMOKU, 5, 20), new_game(GAME_GOMOKU, 20, 0) };
@@ -125,6 +145,9 @@ static void make_samples(void) {
         save("sample", "one-sample-less-than-said");
         PUT(0, 0x91, 0x9c, 0xcf, 0, 0, 0, 0, 0, 0, 0, 1, 0xcf, 0, 0, 0, 0, 0, 0, 0, 1);
         save("sample", "wide-integers-cut-off");
+        PUT(0);
+        put_wide_sample(games[0]);
+        save("sample", "wide-integers");
         for (unsigned i = 0; i < 4; i++)
                 game_free(games[i]);
 }
@@ -497,6 +520,20 @@ static const struct network tiny = {
         .rules = "tiny", .planes = 1, .rows = 1, .cols = 1, .moves = 1, .filters = 8, .blocks = 1
 };
 
+/* The model @map with @text where its header has @old. */
+static void save_model(const struct file_map *map, const char *old, const char *text, const char *name) {
+        const unsigned char *at = memmem(map->bytes, map->n_bytes, old, strlen(old));
+        uint64_t n_header;
+
+        EXPECT(at);
+        memcpy(&n_header, map->bytes, sizeof(n_header));
+        put_uint(n_header + strlen(text) - strlen(old), 8);
+        put(map->bytes + 8, (size_t) (at - map->bytes) - 8);
+        put_text(text);
+        put(at + strlen(old), (size_t) (map->bytes + map->n_bytes - at) - strlen(old));
+        save("safetensors", name);
+}
+
 static void make_models(void) {
         static struct network_tensor list[NETWORK_MAX_TENSORS];
         static const float *tensors[NETWORK_MAX_TENSORS];
@@ -519,6 +556,12 @@ static void make_models(void) {
         save("safetensors", "model-with-infinity");
         put(map.bytes, map.n_bytes - 4);
         save("safetensors", "model-cut-off");
+        save_model(&map, "\"rows\":\"1\",\"cols\":\"1\"", "\"rows\":\"21\",\"cols\":\"20\"",
+                   "model-board-too-large");
+        save_model(&map, "\"rules\":\"tiny\"", "\"rules\":\"\"", "model-without-rules");
+        save_model(&map, "\"conv_input.weight\"",
+                   "\"x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},\"conv_input.weight\"",
+                   "model-with-one-tensor-more");
         file_map_close(&map);
 }
 

@@ -11,6 +11,7 @@
 #define MAX_INCARNATIONS 65536u
 #define SLOT_MASK        255u /* what is above says by which way the sample came */
 #define MAX_COMPLAINTS   10u
+#define BURSTS_PER_S     5u /* workers may commit at once what is allowed for a fifth of a second */
 
 /* A set of sequence numbers. */
 struct set {
@@ -36,8 +37,8 @@ struct audit {
         struct sample_id last; /* of the game that is being seen */
         unsigned n_left;       /* samples of that game that must follow at once */
         uint64_t start;        /* the oldest one that was looked at: its game may have left in part */
-        uint64_t holes_from, holes_end; /* see audit_allow_holes() */
-        uint64_t rate, rate_begin_ns;   /* rate 0: as many as there are */
+        uint64_t holes_from, holes_end;    /* see audit_allow_holes() */
+        uint64_t rate, n_allowed, rate_ns; /* rate 0: as many as there are */
         uint64_t read[NUMBERED_SLOTS];
         struct audit_counts counts;
         unsigned n_complaints;
@@ -136,6 +137,22 @@ static void check_game(struct audit *a, uint64_t number, const struct sample *s)
         a->last = s->id;
 }
 
+static void twice(struct audit *a, uint64_t number, const struct sample_id *id) {
+        a->counts.twice++;
+        if (a->n_complaints++ >= MAX_COMPLAINTS)
+                return;
+        (void) fprintf(stderr,
+                       "twice: number %" PRIu64 ", slot %" PRIu64 ", incarnation %" PRIu64
+                       ", sequence %" PRIu64,
+                       number, id->slot, id->incarnation, id->sequence);
+        for (size_t i = 0; i < a->spilled_seen.n; i++)
+                if (a->spilled_seen.all[i].incarnation == id->incarnation &&
+                    a->spilled_seen.all[i].sequence == id->sequence)
+                        (void) fprintf(stderr, ", and number %" PRIu64 ", spilled",
+                                       a->spilled_seen.all[i].number);
+        (void) fprintf(stderr, "\n");
+}
+
 static void see(struct audit *a, uint64_t number, const struct sample *s) {
         uint64_t slot = s->id.slot & SLOT_MASK;
         struct sample want;
@@ -152,12 +169,7 @@ static void see(struct audit *a, uint64_t number, const struct sample *s) {
                 torn(a, number, &s->id, "content of another one");
         check_game(a, number, s);
         if (set_has(&a->seen[s->id.incarnation], s->id.sequence)) {
-                a->counts.twice++;
-                if (a->n_complaints++ < MAX_COMPLAINTS)
-                        (void) fprintf(stderr,
-                                       "twice: number %" PRIu64 ", slot %" PRIu64 ", incarnation %" PRIu64
-                                       ", sequence %" PRIu64 "\n",
-                                       number, s->id.slot, s->id.incarnation, s->id.sequence);
+                twice(a, number, &s->id);
                 return;
         }
         set_add(&a->seen[s->id.incarnation], s->id.sequence);
@@ -190,14 +202,21 @@ static void follow_window(struct audit *a) {
 
 void audit_set_rate(struct audit *a, uint64_t n) {
         a->rate = n;
-        a->rate_begin_ns = clock_now_ns();
+        a->n_allowed = 0;
+        a->rate_ns = clock_now_ns();
 }
 
-/* May the workers go on? */
-static bool is_in_time(const struct audit *a) {
-        uint64_t passed_ms = (clock_now_ns() - a->rate_begin_ns) / NS_PER_MS;
+/* May the workers go on?  What they could have done while nobody took it does not count for long. */
+static bool is_in_time(struct audit *a) {
+        uint64_t now = clock_now_ns(), passed_ms = (now - a->rate_ns) / NS_PER_MS;
 
-        return a->rate == 0 || a->counts.written_down <= passed_ms * a->rate / 1000;
+        if (a->rate == 0)
+                return true;
+        if (passed_ms > 0) {
+                a->n_allowed = MIN(a->n_allowed + passed_ms * a->rate / 1000, a->rate / BURSTS_PER_S);
+                a->rate_ns = now;
+        }
+        return a->n_allowed > 0;
 }
 
 static void follow_ledger(struct audit *a, unsigned slot) {
@@ -207,6 +226,7 @@ static void follow_ledger(struct audit *a, unsigned slot) {
         for (; a->read[slot] < n_written && is_in_time(a); a->read[slot]++) {
                 struct numbered_entry *entry = &l->entries[a->read[slot] % NUMBERED_ENTRIES];
 
+                a->n_allowed -= MIN(a->n_allowed, entry->n_samples);
                 for (uint64_t i = entry->sequence; i < entry->sequence + entry->n_samples; i++) {
                         set_add(&a->written[entry->incarnation], i);
                         a->counts.written_down++;

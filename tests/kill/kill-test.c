@@ -34,7 +34,7 @@
 #define SHARE_OF_SPILLS 15u   /* percent of the kills before which azpard stands still for a while */
 #define ALL_POINTS      1000u /* kills after which every point must have been reached */
 
-enum way { WORKER, AZPARD, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
+enum way { WORKER, AZPARD, RARE, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
 
 static const struct {
         const char *name;
@@ -320,7 +320,8 @@ static void bring_about(struct test *t, enum pause_point p, int32_t k, int signa
                 (void) kill(azpard, SIGSTOP);
                 break;
         case REFILL:
-                (void) kill(azpard, SIGCONT);
+                if (t->fleet.pid == azpard)
+                        (void) kill(azpard, SIGCONT);
                 break;
         case REJECT:
                 put_bad_file(t);
@@ -345,7 +346,7 @@ static void count_fired(struct test *t, enum pause_point p) {
 
 static void kill_at_point(struct test *t, enum pause_point p) {
         bool often = points[p].way == WORKER || points[p].way == AZPARD;
-        int32_t k = 1 + (int32_t) (often ? rng_below(&t->rng, 1u << rng_below(&t->rng, 9))
+        int32_t k = 1 + (int32_t) (often ? rng_below(&t->rng, 1u << rng_below(&t->rng, 7))
                                          : rng_below(&t->rng, 2));
         int signal_number = rng_below(&t->rng, 4) ? SIGKILL : SIGSTOP;
         uint64_t samples = audit_counts(t->audit)->samples + FLOWS;
@@ -363,7 +364,8 @@ static void kill_at_point(struct test *t, enum pause_point p) {
                 fired = (pid_t) atomic_load(&t->pause->fired_pid);
                 if (signal_number == SIGSTOP) {
                         run_for(t, rng_below(&t->rng, 20000) * UINT64_C(1000));
-                        (void) kill(fired, SIGKILL);
+                        if (fleet_process_state(fired) == 'T') /* else it died with azpard */
+                                (void) kill(fired, SIGKILL);
                 }
                 count_fired(t, p);
         }

@@ -25,6 +25,8 @@ static struct fake {
         size_t padding;      /* bytes that make the status long */
         int checkpoint_done; /* what checkpoint_done() gives */
         int fail;            /* what the others give */
+        int import_fd;       /* that came last; -1: none */
+        int import_done;     /* what import_done() gives */
 } fake;
 
 static cJSON *fake_status(void *userdata) {
@@ -73,6 +75,26 @@ static int fake_checkpoint_done(void *userdata, uint64_t request, uint64_t *ret_
         return f->checkpoint_done;
 }
 
+static int fake_import(void *userdata, int fd, uint64_t *ret_ticket, struct error *e) {
+        struct fake *f = userdata;
+
+        if (f->fail) {
+                (void) close(fd);
+                return error_set(e, f->fail, "another import is under way");
+        }
+        f->import_fd = fd;
+        *ret_ticket = 88;
+        return 0;
+}
+
+static int fake_import_done(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e) {
+        struct fake *f = userdata;
+
+        assert_int_equal(ticket, 88);
+        *ret = (struct refill_import){ .samples = 5, .duplicates = 6, .rounded = 7 };
+        return f->import_done < 0 ? error_set(e, f->import_done, "sample 3 is bad") : f->import_done;
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         struct fake *f = userdata;
 
@@ -81,8 +103,10 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,     fake_set_workers,     fake_set_paused,
-                                             fake_checkpoint, fake_checkpoint_done, fake_stop };
+static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
+                                             fake_set_paused,      fake_checkpoint,
+                                             fake_checkpoint_done, fake_import,
+                                             fake_import_done,     fake_stop };
 
 struct house {
         sd_event *event;
@@ -93,7 +117,7 @@ static int open_house(void **state) {
         struct house *h = calloc(1, sizeof(*h));
         struct error e = ERROR_INIT;
 
-        fake = (struct fake){ .paused = -1 };
+        fake = (struct fake){ .paused = -1, .import_fd = -1 };
         if (sd_event_new(&h->event) < 0 ||
             control_new(h->event, path, &fake_ops, &fake, &h->control, &e) < 0) {
                 print_error("%s\n", e.text);
@@ -469,6 +493,104 @@ static void test_checkpoint_never_written(void **state) {
 }
 
 /* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
+/* @text, with @n of the descriptors @fds on its first byte. */
+static char *say_with(struct house *h, int fd, const char *text, const int *fds, size_t n) {
+        union {
+                struct cmsghdr header;
+                char bytes[CMSG_SPACE(4 * sizeof(int))];
+        } control = { 0 };
+        struct iovec part = { .iov_base = (char *) (uintptr_t) text, .iov_len = strlen(text) };
+        struct msghdr m = { .msg_iov = &part,
+                            .msg_iovlen = 1,
+                            .msg_control = control.bytes,
+                            .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+        *c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+                               .cmsg_type = SCM_RIGHTS,
+                               .cmsg_len = CMSG_LEN(n * sizeof(int)) };
+        memcpy(CMSG_DATA(c), fds, n * sizeof(int));
+        assert_int_equal(sendmsg(fd, &m, MSG_NOSIGNAL), strlen(text));
+        turn(h);
+        return hear(fd);
+}
+
+static unsigned n_descriptors(void) {
+        unsigned n = 0;
+
+        for (int fd = 0; fd < 256; fd++)
+                n += fcntl(fd, F_GETFD) >= 0;
+        return n;
+}
+
+static bool is_same_file(int a, int b) {
+        struct stat x, y;
+
+        assert_int_equal(fstat(a, &x), 0);
+        assert_int_equal(fstat(b, &y), 0);
+        return x.st_ino == y.st_ino && x.st_dev == y.st_dev;
+}
+
+static void test_import(void **state) {
+        static const char request[] = "{\"command\":\"import\"}\n";
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial(), file = open("/dev/null", O_RDONLY), other = open("/", O_RDONLY);
+        const int one[] = { file }, four[] = { file, other, other, other };
+        unsigned before;
+
+        assert_string_equal(say(h, fd, request),
+                            "{\"ok\":false,\"error\":\"command 'import' needs the file's "
+                            "descriptor with it\",\"code\":\"EINVAL\"}\n");
+        before = n_descriptors();
+        assert_string_equal(say_with(h, fd, request, one, 1), "");
+        assert_true(is_same_file(fake.import_fd, file));
+        assert_true(fcntl(fake.import_fd, F_GETFD) & FD_CLOEXEC);
+        control_poll(h->control);
+        assert_string_equal(hear(fd), ""); /* it is not done */
+        fake.import_done = 1;
+        control_poll(h->control);
+        assert_string_equal(hear(fd), "{\"ok\":true,\"samples\":5,\"duplicates\":6,\"rounded\":7}\n");
+        (void) close(fake.import_fd);
+        fake.import_done = -EBADMSG;
+        assert_string_equal(say_with(h, fd, request, one, 1),
+                            "{\"ok\":false,\"error\":\"sample 3 is bad\",\"code\":\"EBADMSG\"}\n");
+        (void) close(fake.import_fd);
+        fake.fail = -EBUSY;
+        assert_string_equal(say_with(h, fd, request, one, 1),
+                            "{\"ok\":false,\"error\":\"another import is under "
+                            "way\",\"code\":\"EBUSY\"}\n");
+        fake.fail = 0;
+        /* more than one: the first counts, and none stays open here */
+        fake.import_done = 1;
+        assert_non_null(strstr(say_with(h, fd, request, four, 4), "\"ok\":true"));
+        assert_true(is_same_file(fake.import_fd, file));
+        (void) close(fake.import_fd);
+        assert_int_equal(n_descriptors(), before);
+}
+
+/* A descriptor is nothing that other commands, pieces of requests or half-sent ones could use or leak. */
+static void test_stray_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int file = open("/dev/null", O_RDONLY);
+        const int one[] = { file };
+        unsigned before = n_descriptors();
+        int fd = dial();
+
+        assert_string_equal(say_with(h, fd, "{\"command\":\"status\"}\n", one, 1),
+                            "{\"ok\":false,\"error\":\"command 'status' takes no file descriptor\",\"code\":"
+                            "\"EINVAL\"}\n");
+        assert_string_equal(say_with(h, fd, "garbage\n", one, 1),
+                            "{\"ok\":false,\"error\":\"the request is not a "
+                            "JSON object\",\"code\":\"EINVAL\"}\n");
+        assert_int_equal(n_descriptors(), before + 2); /* the connection's two ends */
+        for (int i = 0; i < 3; i++)
+                assert_string_equal(say_with(h, fd, "{", one, 1), "");
+        assert_int_equal(n_descriptors(), before + 3);
+        (void) close(fd);
+        turn(h);
+        assert_int_equal(n_descriptors(), before);
+}
+
 static void test_half_closed(void **state) {
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial(), later = dial();
@@ -640,17 +762,29 @@ static int remove_folder(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_house, close_house)
         const struct CMUnitTest tests[] = {
-                TEST(test_commands),         TEST(test_errors),
-                TEST(test_nul_byte),         TEST(test_deep_nesting),
-                TEST(test_pieces),           TEST(test_fairness),
-                TEST(test_busy_loop),        TEST(test_longest_request),
-                TEST(test_too_many_clients), TEST(test_deaf_client),
-                TEST(test_idle_client),      TEST(test_trickling_client),
-                TEST(test_checkpoint),       TEST(test_checkpoint_never_written),
-                TEST(test_half_closed),      TEST(test_gone),
-                TEST(test_strangers),        TEST(test_no_descriptors),
-                TEST(test_socket_file),      TEST(test_stale_socket),
+                TEST(test_commands),
+                TEST(test_errors),
+                TEST(test_nul_byte),
+                TEST(test_deep_nesting),
+                TEST(test_pieces),
+                TEST(test_fairness),
+                TEST(test_busy_loop),
+                TEST(test_longest_request),
+                TEST(test_too_many_clients),
+                TEST(test_deaf_client),
+                TEST(test_idle_client),
+                TEST(test_trickling_client),
+                TEST(test_checkpoint),
+                TEST(test_checkpoint_never_written),
+                TEST(test_half_closed),
+                TEST(test_gone),
+                TEST(test_strangers),
+                TEST(test_no_descriptors),
+                TEST(test_socket_file),
+                TEST(test_stale_socket),
                 TEST(test_long_path),
+                TEST(test_import),
+                TEST(test_stray_descriptors),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);
