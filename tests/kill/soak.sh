@@ -80,7 +80,8 @@ measure
 next_row=60 next_stop=120 next_azpard=900
 while [ $SECONDS -lt "$seconds" ]; do
         sleep 4
-        pid=$(status | jq -r "[.workers[0].pid, .workers[1].pid, .trainer.pid][$((turn++ % 3))] // empty") || pid=
+        turn=$(((turn + 1) % 3))
+        pid=$(status | jq -r "[.workers[0].pid, .workers[1].pid, .trainer.pid][$turn] // empty") || pid=
         [ -z "$pid" ] || { kill -KILL "$pid" 2>/dev/null && kills=$((kills + 1)); } || true
         if [ $SECONDS -ge $next_stop ]; then
                 next_stop=$((SECONDS + 120))
