@@ -56,8 +56,9 @@ static int note(struct imports *m, uint64_t name, uint64_t sequence, uint64_t nu
 
         if (at == m->n || m->all[at].name != name)
                 return insert(m, at, &import);
-        m->all[at].sequence = MAX(m->all[at].sequence, sequence);
-        m->all[at].number = MAX(m->all[at].number, number);
+        /* not the highest: it may come again from its beginning once the window holds nothing more of it */
+        m->all[at].sequence = sequence;
+        m->all[at].number = number;
         return 0;
 }
 

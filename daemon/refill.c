@@ -20,18 +20,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include "common/base/clock.h"
-#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 #include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
 #include "daemon/imports.h"
+#include "daemon/set_aside.h"
 
 #define TURN_NS            (2 * NS_PER_MS)
 #define PRIORITY           20 /* of its event source: after lanes, clients and everything else */
@@ -54,10 +53,11 @@ struct file {
         char path[SPILL_ENTRY_PATH_MAX];
         struct stat st;
         enum kind kind;
-        uint64_t name; /* foreign: the samples' incarnation */
-        struct sample_id
-                newest;  /* own: of the samples seen; foreign: sequence of the last one in the window */
-        uint64_t n_seen; /* samples, in this pass */
+        uint64_t name;            /* foreign: the samples' incarnation */
+        uint64_t incarnation_end; /* own: they are below */
+        uint64_t n_seen;          /* samples, in this pass, and the last one's identity: */
+        struct sample_id last;
+        struct sample_id newest; /* of its folder, or of this foreign file, in the window: if has_newest */
         bool has_newest;
         struct refill_import result;
 };
@@ -65,8 +65,7 @@ struct file {
 /* Spilled files whose samples are in the window, but not yet durable. */
 struct taken {
         struct spill_entry entry;
-        ino_t inode;
-        dev_t device;
+        struct stat st;
 };
 
 /* The game that is being put together. */
@@ -112,6 +111,7 @@ struct refill {
 
         struct refill_counts counts;
         struct error failed; /* "": nothing */
+        struct error logged; /* the last one that was */
         bool failed_since;   /* ... since the last look began */
         struct {
                 uint64_t ns, samples;
@@ -134,9 +134,12 @@ static void on_ready(void *userdata) {
         go_on(userdata);
 }
 
+/* Several things that fail are told once, and not in turn with every look. */
 static void note_failure(struct refill *r, const struct error *e) {
-        if (strcmp(r->failed.text, e->text) != 0)
+        if (!r->failed_since && strcmp(r->logged.text, e->text) != 0) {
                 log_error("%s; trying again", e->text);
+                r->logged = *e;
+        }
         r->failed = *e;
         r->failed_since = true;
 }
@@ -172,42 +175,6 @@ static void fail_file(struct refill *r, int negative_errno, struct error *e) {
         close_file(r);
 }
 
-/* "spill/rejected/worker_3-batch_000017.json", with a number behind it if there is one already. */
-static int name_rejected(struct refill *r, char ret[PATH_MAX]) {
-        char folder[SPILL_FOLDER_NAME_MAX], name[SPILL_FOLDER_NAME_MAX];
-
-        spill_folder_worker(r->file.entry.folder, folder);
-        spill_folder_name(r->file.entry.number, name);
-        (void) snprintf(ret, PATH_MAX, SPILL_FOLDER_REJECTED "/%s-%s", folder, name);
-        for (unsigned n = 1; faccessat(r->o.state_fd, ret, F_OK, AT_SYMLINK_NOFOLLOW) == 0; n++)
-                (void) snprintf(ret, PATH_MAX, SPILL_FOLDER_REJECTED "/%s-%s.%u", folder, name, n);
-        return errno == ENOENT ? 0 : -errno;
-}
-
-/* Move the file into rejected/, its reason first, so that none is there without one. */
-static int set_aside(struct refill *r, const char *reason, struct error *e) {
-        struct file_part parts[] = {
-                { r->file.path, strlen(r->file.path) }, { ": ", 2 }, { reason, strlen(reason) }, { "\n", 1 }
-        };
-        char path[PATH_MAX], reason_path[PATH_MAX + 8];
-        int s;
-
-        if (mkdirat(r->o.state_fd, SPILL_FOLDER_REJECTED, 0750) < 0 && errno != EEXIST)
-                return error_errno(e, -errno, "could not make '" SPILL_FOLDER_REJECTED "'");
-        s = name_rejected(r, path);
-        if (s < 0)
-                return error_errno(e, s, "could not look into '" SPILL_FOLDER_REJECTED "'");
-        (void) snprintf(reason_path, sizeof(reason_path), "%s.reason", path);
-        s = file_replace(r->o.state_fd, reason_path, parts, N_ELEMENTS(parts), e);
-        if (s < 0)
-                return s;
-        PAUSE_POINT(REJECT_REASON);
-        if (renameat(r->o.state_fd, r->file.path, r->o.state_fd, path) < 0)
-                return error_errno(e, -errno, "could not move it to '%s'", path);
-        PAUSE_POINT(REJECT_MOVED);
-        return file_sync_directory(r->o.state_fd, path, e);
-}
-
 /* It is no batch file of this game. */
 static void reject_file(struct refill *r, const struct error *why) {
         struct error e = ERROR_INIT;
@@ -217,14 +184,21 @@ static void reject_file(struct refill *r, const struct error *why) {
                 end_import(r, -EBADMSG, why);
                 return;
         }
-        s = set_aside(r, why->text, &e);
+        if (set_aside_is_growing(r->file.fd, &r->file.st)) { /* the next look will tell */
+                spill_list_block(r->list);
+                close_file(r);
+                return;
+        }
+        s = set_aside(r->o.state_fd, &r->file.entry, &r->file.st, why->text, &e);
         if (s < 0) {
                 fail_file(r, s, &e);
                 return;
         }
-        log_warning("spilled file '%s' set aside: %s", r->file.path, why->text);
-        r->counts.rejected++;
-        spill_list_done(r->list);
+        if (s == 0) {
+                log_warning("spilled file '%s' set aside: %s", r->file.path, why->text);
+                r->counts.rejected++;
+        }
+        spill_list_done(r->list); /* what lies there now comes with the next look */
         close_file(r);
 }
 
@@ -260,7 +234,7 @@ static void remove_next(struct refill *r) {
                 /* Somebody may have put another file in its place, which comes in its turn. */
                 (void) spill_entry_path(&t->entry, r->remove_path);
                 if (fstatat(r->o.state_fd, r->remove_path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-                    st.st_ino == t->inode && st.st_dev == t->device) {
+                    set_aside_is_same(&st, &t->st)) {
                         r->step = STEP_REMOVE;
                         disk_unlink(r->o.disk, &r->request, r->o.state_fd, r->remove_path);
                         PAUSE_POINT(REFILL_REMOVE_ASKED);
@@ -282,8 +256,7 @@ static void note_taken(struct refill *r) {
                            f->path, (uintmax_t) f->result.rounded);
         r->counts.bytes += (uint64_t) f->st.st_size;
         r->taken_bytes += (uint64_t) f->st.st_size;
-        r->taken[r->n_taken++] =
-                (struct taken){ .entry = f->entry, .inode = f->st.st_ino, .device = f->st.st_dev };
+        r->taken[r->n_taken++] = (struct taken){ .entry = f->entry, .st = f->st };
         spill_list_done(r->list);
         close_file(r);
         PAUSE_POINT(REFILL_TAKEN);
@@ -306,18 +279,18 @@ static int check_own(struct refill *r, const struct sample_id *id, struct error 
         if (id->slot != f->entry.folder || id->slot >= SEGMENT_MAX_WORKERS)
                 return error_set(e, -EBADMSG, "sample %ju: made by worker %ju, not %ju",
                                  (uintmax_t) f->n_seen, (uintmax_t) id->slot, (uintmax_t) f->entry.folder);
-        if (id->incarnation == 0 ||
-            id->incarnation >= window_next_incarnation(r->o.window) + INCARNATIONS_AHEAD)
+        if (id->incarnation == 0 || id->incarnation >= f->incarnation_end)
                 return error_set(e, -EBADMSG, "sample %ju: incarnation %ju is impossible",
                                  (uintmax_t) f->n_seen, (uintmax_t) id->incarnation);
-        if (f->has_newest && !is_newer(id, &f->newest))
+        if (f->n_seen > 0 && !is_newer(id, &f->last))
                 return error_set(e, -EBADMSG,
                                  "sample %ju: identity (%ju, %ju) does not follow (%ju, %ju) before it",
                                  (uintmax_t) f->n_seen, (uintmax_t) id->incarnation, (uintmax_t) id->sequence,
-                                 (uintmax_t) f->newest.incarnation, (uintmax_t) f->newest.sequence);
+                                 (uintmax_t) f->last.incarnation, (uintmax_t) f->last.sequence);
         return 0;
 }
 
+/* In either pass: nobody promises that the file stays as it is. */
 static int check_item(struct refill *r, const struct batch_file_item *item, struct error *e) {
         struct file *f = &r->file;
         bool is_own = item->origin == window_origin(r->o.window);
@@ -332,9 +305,7 @@ static int check_item(struct refill *r, const struct batch_file_item *item, stru
         f->kind = kind;
         if (is_own)
                 s = check_own(r, &item->sample.id, e);
-        f->newest = item->sample.id;
-        f->has_newest = true;
-        f->result.rounded += item->is_rounded;
+        f->last = item->sample.id;
         f->n_seen++;
         return s;
 }
@@ -347,12 +318,15 @@ static int begin_taking(struct refill *r, struct error *e) {
         f->name = batch_pass_name(r->pass);
         f->n_seen = 0;
         if (f->kind == KIND_OWN && !f->is_import) {
-                s = window_raise_incarnation(r->o.window, f->newest.incarnation);
+                s = window_raise_incarnation(r->o.window, f->last.incarnation);
+                f->incarnation_end = window_next_incarnation(r->o.window);
                 f->newest = r->newest[f->entry.folder];
                 f->has_newest = f->newest.incarnation != 0;
-        } else
+        } else {
+                f->kind = f->kind == KIND_UNKNOWN ? KIND_FOREIGN : f->kind; /* no sample: none of ours */
                 f->has_newest =
                         imports_find(r->imports, f->name, window_first(r->o.window), &f->newest.sequence);
+        }
         if (s < 0)
                 return error_errno(e, s, "could not note its incarnation");
         PAUSE_POINT(REFILL_CHECKED);
@@ -408,7 +382,7 @@ static void gather(struct refill *r, const struct sample *s, const struct sample
 static bool identify(struct refill *r, struct batch_file_item *item, struct sample_id *ret_id) {
         struct file *f = &r->file;
         struct sample_id *id = &item->sample.id;
-        uint64_t index = f->n_seen++;
+        uint64_t index = f->n_seen - 1;
         bool is_f32;
 
         if (f->kind == KIND_OWN && f->is_import)
@@ -448,6 +422,8 @@ static int take_item(struct refill *r) {
 
 enum { GO_ON, WAIT };
 
+#define NO_FILE "it is not a regular file"
+
 static int open_file(struct refill *r, int fd, struct error *e) {
         struct file *f = &r->file;
 
@@ -455,10 +431,11 @@ static int open_file(struct refill *r, int fd, struct error *e) {
         if (fstat(fd, &f->st) < 0)
                 return error_errno(e, -errno, "could not stat it");
         if (!S_ISREG(f->st.st_mode))
-                return error_set(e, -EINVAL, "not a regular file");
+                return error_set(e, -EBADMSG, NO_FILE);
         /* io_uring gives up on a read that would wait for the disk if the file was opened to not wait */
         if (fcntl(fd, F_SETFL, 0) < 0)
                 return error_errno(e, -errno, "could not make reads of it wait");
+        f->incarnation_end = window_next_incarnation(r->o.window) + INCARNATIONS_AHEAD;
         batch_pass_begin(r->pass, fd);
         r->step = STEP_CHECK;
         return 0;
@@ -476,6 +453,16 @@ static int begin_import(struct refill *r) {
         return GO_ON;
 }
 
+/* A link and a socket are never opened, and whatever they are, they must not hold up what comes after them.
+ */
+static int could_not_open(struct refill *r, int positive_errno, struct error *e) {
+        struct file *f = &r->file;
+
+        if (fstatat(r->o.state_fd, f->path, &f->st, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISREG(f->st.st_mode))
+                return error_set(e, -EBADMSG, NO_FILE);
+        return error_errno(e, -positive_errno, "could not open it");
+}
+
 static int begin_spilled(struct refill *r) {
         struct error e = ERROR_INIT;
         int fd, s;
@@ -483,13 +470,13 @@ static int begin_spilled(struct refill *r) {
         (void) spill_entry_path(&r->file.entry, r->file.path);
         /* O_NONBLOCK: a FIFO of that name must not hang us */
         fd = openat(r->o.state_fd, r->file.path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-        if (fd < 0 && errno == ENOENT) { /* somebody took it away */
+        s = fd < 0 ? could_not_open(r, errno, &e) : open_file(r, fd, &e);
+        if (s == -ENOENT) { /* somebody took it away */
                 spill_list_done(r->list);
                 close_file(r);
-                return GO_ON;
-        }
-        s = fd < 0 ? error_errno(&e, -errno, "could not open it") : open_file(r, fd, &e);
-        if (s < 0)
+        } else if (s == -EBADMSG)
+                reject_file(r, &e);
+        else if (s < 0)
                 fail_file(r, s, &e);
         return GO_ON;
 }
@@ -528,17 +515,19 @@ static int rest(struct refill *r) {
 
 static int look(struct refill *r) {
         struct error e = ERROR_INIT;
+        bool failed;
         int s = spill_list_look(r->list, TURN_NS, &e);
 
         if (s == SPILL_LIST_E_MORE)
                 return GO_ON;
+        failed = r->failed_since;
+        r->failed_since = false;
         if (s < 0)
                 note_failure(r, &e);
-        else if (!r->failed_since && r->failed.text[0]) {
+        else if (!failed && r->failed.text[0]) {
                 log_notice("spilled files are taken in again");
-                r->failed = ERROR_INIT;
+                r->failed = r->logged = ERROR_INIT;
         }
-        r->failed_since = s < 0;
         r->looked_ns = clock_now_ns();
         r->step = STEP_REST;
         return GO_ON;
@@ -551,9 +540,10 @@ static int check(struct refill *r) {
         s = batch_pass_next(r->pass, &r->item, &e);
         if (s == BATCH_PASS_E_WAIT)
                 return WAIT;
-        if (s == 0)
+        if (s == 0) {
                 s = check_item(r, &r->item, &e);
-        else if (s == BATCH_PASS_E_END)
+                r->file.result.rounded += r->item.is_rounded;
+        } else if (s == BATCH_PASS_E_END)
                 s = begin_taking(r, &e);
         if (s == -EBADMSG)
                 reject_file(r, &e);
@@ -597,6 +587,8 @@ static int take(struct refill *r) {
                 r->at_end = s == BATCH_PASS_E_END;
                 if (r->at_end)
                         return end_taking(r);
+                if (s == 0)
+                        s = check_item(r, &r->item, &e);
                 if (s < 0) { /* it was good a moment ago */
                         error_prefix(&e, "it changed while it was read");
                         if (s == -EBADMSG)

@@ -42,7 +42,10 @@ struct spill_list {
         bool is_second;       /* reading of folder */
         uint64_t limit;       /* files of it with numbers from this one on are left for the next look */
         struct entries found; /* by it */
+        size_t n_before;      /* in the folder that is open */
         uint64_t n_ignored;
+        int failed; /* negative errno of the last folder that could not be read */
+        struct error failed_text;
         struct entries list;
         struct run *runs;
         size_t n_runs;
@@ -132,15 +135,28 @@ static int look_at_file(struct spill_list *l, const struct dirent *d) {
         return add_entry(&l->found, &entry);
 }
 
+/* The folder's end, or that of our way in it: then none of its files, since none may come before another. */
+static void leave_folder(struct spill_list *l, int r) {
+        char name[SPILL_FOLDER_NAME_MAX];
+
+        if (l->folder)
+                (void) closedir(l->folder);
+        l->folder = NULL;
+        if (r == 0)
+                return;
+        spill_folder_worker(l->folder_number, name);
+        l->failed = error_errno(&l->failed_text, r, "could not look into '" SPILL_FOLDER "/%s'", name);
+        l->found.n = l->n_before;
+}
+
 /* The folder that is open has been read. */
 static void end_reading(struct spill_list *l) {
-        if (!l->is_second) {
-                rewinddir(l->folder);
-                l->is_second = true;
+        if (l->is_second) {
+                leave_folder(l, 0);
                 return;
         }
-        (void) closedir(l->folder);
-        l->folder = NULL;
+        rewinddir(l->folder);
+        l->is_second = true;
 }
 
 /* One name. Return: 1: go on; 0: all has been seen; negative errno. */
@@ -152,10 +168,11 @@ static int look_at_one(struct spill_list *l) {
         if (l->folder) {
                 d = readdir(l->folder);
                 r = d ? look_at_file(l, d) : -errno;
-                if (d || r < 0)
-                        return r < 0 ? r : 1;
-                end_reading(l);
-                return 1;
+                if (!d && r == 0)
+                        end_reading(l);
+                else if (r < 0)
+                        leave_folder(l, r);
+                return r == -ENOMEM ? r : 1;
         }
         d = readdir(l->top);
         if (!d)
@@ -166,8 +183,11 @@ static int look_at_one(struct spill_list *l) {
         }
         l->is_second = false;
         l->limit = 0;
+        l->n_before = l->found.n;
         l->folder = open_folder(dirfd(l->top), d->d_name);
-        return l->folder || errno == ENOTDIR || errno == ELOOP || errno == ENOENT ? 1 : -errno;
+        if (!l->folder && errno != ENOTDIR && errno != ELOOP && errno != ENOENT)
+                leave_folder(l, -errno);
+        return 1;
 }
 
 static int by_folder_and_number(const void *a, const void *b) {
@@ -217,6 +237,7 @@ int spill_list_look(struct spill_list *l, uint64_t budget_ns, struct error *e) {
 
         if (!l->top) {
                 l->n_ignored = 0;
+                l->failed = 0;
                 l->top = open_folder(l->state_fd, SPILL_FOLDER);
                 if (!l->top && errno != ENOENT)
                         return give_up(l, -errno, e);
@@ -232,7 +253,9 @@ int spill_list_look(struct spill_list *l, uint64_t budget_ns, struct error *e) {
         if (r < 0)
                 return give_up(l, r, e);
         end_look(l);
-        return SPILL_LIST_E_DONE;
+        if (l->failed < 0 && e)
+                *e = l->failed_text;
+        return l->failed; /* or SPILL_LIST_E_DONE */
 }
 
 /* ---- the list ---- */

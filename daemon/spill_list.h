@@ -45,8 +45,8 @@ DEFINE_CLEANUP(struct spill_list *, spill_list_free)
 /*
  * spill_list_look() - go on with looking for files, or begin to
  *
- * Return: SPILL_LIST_E_DONE: the list is that of now; SPILL_LIST_E_MORE; a negative errno with a text, the look is
- * given up and the list is as it was.
+ * Return: SPILL_LIST_E_DONE: the list is that of now; SPILL_LIST_E_MORE; a negative errno with a text: a folder could
+ * not be read, and the list is that of the others; or none could, and it is as it was.
  */
 must_check_ int spill_list_look(struct spill_list *l, uint64_t budget_ns, struct error *e);
 

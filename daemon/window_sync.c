@@ -38,6 +38,13 @@ static void begin_sync(struct window_sync *s) {
         PAUSE_POINT(SYNC_ASKED);
 }
 
+static int arm(struct window_sync *s) {
+        int r = sd_event_source_set_time_relative(s->timer,
+                                                  s->error ? MIN(s->interval_us, RETRY_US) : s->interval_us);
+
+        return r < 0 ? r : sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+}
+
 static void done(struct disk_request *request, int result) {
         struct window_sync *s =
                 (struct window_sync *) (void *) ((char *) request - offsetof(struct window_sync, request));
@@ -51,8 +58,10 @@ static void done(struct disk_request *request, int result) {
         if (result == 0 && s->error)
                 log_notice("replay window: syncing works again");
         s->error = result;
-        if (s->error)
+        if (s->error) {
+                (void) arm(s); /* the interval may be an hour */
                 return;
+        }
         if (s->again && window_tail(s->window) != window_durable(s->window))
                 begin_sync(s);
         if (s->notify)
@@ -61,14 +70,12 @@ static void done(struct disk_request *request, int result) {
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         struct window_sync *s = userdata;
-        int r;
 
+        (void) source;
         (void) usec;
         if (!s->in_flight && (s->error || window_tail(s->window) != window_durable(s->window)))
                 begin_sync(s);
-        r = sd_event_source_set_time_relative(source,
-                                              s->error ? MIN(s->interval_us, RETRY_US) : s->interval_us);
-        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        return arm(s);
 }
 
 int window_sync_new(sd_event *event, struct window *w, uint64_t interval_us, struct disk *disk,
