@@ -478,15 +478,16 @@ static bool report(struct test *t) {
 
         for (unsigned p = 1; p < PAUSE_N_POINTS_; p++)
                 n_points += t->hits[p] > 0;
-        (void) printf("%u kills (%u azpard, %u worker, %u trainer, %u at pause points of which %u distinct "
-                      "of %u), %" PRIu64 " samples committed, %" PRIu64 " of those seen spilled, %" PRIu64
-                      " checkpoints and %" PRIu64 " models, %" PRIu64 " lost, %" PRIu64 " twice, %" PRIu64
-                      " torn, %u stuck, %" PRIu64 " files lost, %u rejected, %u complaints; seed %" PRIu64
-                      "\n",
-                      t->n_kills, t->n_azpard, t->n_worker, t->n_trainer, t->n_at_points, n_points,
-                      t->n_order, a->written_down, a->spilled, atomic_load(&t->shared->n_saved),
-                      atomic_load(&t->shared->n_published), a->missing, a->twice, a->torn, t->n_stuck,
-                      n_lost_files, n_rejected, n_complaints, t->seed);
+        (void) printf(
+                "%u kills (%u azpard, %u worker, %u trainer, %u at pause points of which %u distinct of %u), "
+                "%" PRIu64 " samples committed, %" PRIu64 " of them spilled, %" PRIu64
+                " checkpoints and %" PRIu64 " models, %" PRIu64 " lost, %" PRIu64 " twice, %" PRIu64
+                " torn, %u stuck, %" PRIu64
+                " files lost, %u of %u bad files set aside, %u complaints; seed %" PRIu64 "\n",
+                t->n_kills, t->n_azpard, t->n_worker, t->n_trainer, t->n_at_points, n_points, t->n_order,
+                a->written_down, a->spilled, atomic_load(&t->shared->n_saved),
+                atomic_load(&t->shared->n_published), a->missing, a->twice, a->torn, t->n_stuck, n_lost_files,
+                n_rejected, t->n_bad_files, n_complaints, t->seed);
         if (n_points < t->n_order && t->n_kills >= ALL_POINTS) {
                 (void) printf("never reached:");
                 for (unsigned i = 0; i < t->n_order; i++)
