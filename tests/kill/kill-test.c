@@ -472,7 +472,7 @@ static bool report(struct test *t) {
         const struct audit_counts *a = audit_counts(t->audit);
         bool all_reached = true;
         unsigned n_points = 0,
-                 n_complaints = fleet_count_complaints(&t->fleet, "was killed, or could not write");
+                 n_complaints = fleet_count_complaints(&t->fleet, "samples from the lanes it left");
         uint64_t n_lost_files = atomic_load(&t->shared->n_lost_files);
         unsigned n_rejected = count_rejected(t, ".json"), n_reasons = count_rejected(t, ".reason");
 
