@@ -445,8 +445,8 @@ static unsigned count_rejected(const struct test *t, const char *end) {
 }
 
 static bool is_drained(struct test *t, const void *context) {
-        return fleet_bytes_in_lanes(&t->fleet) == 0 && !has_spilled(t, context) &&
-               count_rejected(t, ".json") == t->n_bad_files;
+        return audit_is_idle(t->audit, N_WORKERS) && fleet_bytes_in_lanes(&t->fleet) == 0 &&
+               !has_spilled(t, context) && count_rejected(t, ".json") == t->n_bad_files;
 }
 
 /* Let everything come in, and stop. */
@@ -457,7 +457,6 @@ static void finish(struct test *t) {
         check_lanes(t);
         audit_set_rate(t->audit, 0);
         atomic_store(&t->shared->hold, 1);
-        run_for(t, 50 * NS_PER_MS); /* what is being committed right now */
         must_become(t, is_drained, NULL, "all lanes and spill files are empty");
         (void) kill(t->fleet.pid, SIGTERM);
         end = clock_now_ns() + PATIENCE_NS;
