@@ -601,6 +601,7 @@ static int open_refill(struct daemon *d, struct error *e) {
                 .sync = d->sync,
                 .disk = d->disk,
                 .state_fd = d->state.fd,
+                .found = intake_found(d->intake),
                 .changed = import_changed,
                 .userdata = d,
         };

@@ -63,13 +63,13 @@ static int note(struct imports *m, uint64_t name, uint64_t sequence, uint64_t nu
 
 int imports_new(const struct window *w, struct imports **ret) {
         cleanup_(imports_freep) struct imports *m = calloc(1, sizeof(*m));
-        uint64_t tail = window_tail(w);
+        uint64_t tail = w ? window_tail(w) : 0;
         struct sample_id id;
         int r;
 
         if (!m)
                 return -ENOMEM;
-        for (uint64_t i = window_first(w); i < tail; i++) {
+        for (uint64_t i = w ? window_first(w) : 0; i < tail; i++) {
                 r = window_read_id(w, i, &id);
                 if (r < 0)
                         return r;

@@ -13,7 +13,7 @@
 
 struct imports;
 
-/* Those that @w holds now. Return: 0 or a negative errno. */
+/* Those that @w holds now; NULL: it is known to hold none. Return: 0 or a negative errno. */
 must_check_ int imports_new(const struct window *w, struct imports **ret);
 void imports_free(struct imports *m);
 DEFINE_CLEANUP(struct imports *, imports_free)

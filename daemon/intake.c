@@ -54,6 +54,7 @@ struct intake {
         struct sample sample;
         struct window_item items[GAME_MAX_PLIES];
         struct intake_slot slots[SEGMENT_MAX_WORKERS];
+        struct sample_id found[SAMPLE_N_SLOTS]; /* in the window, at the start */
 };
 
 /*
@@ -70,7 +71,6 @@ static int raise_incarnation(struct intake *i) {
 
 int intake_new(const struct game *g, struct window *w, struct intake **ret) {
         cleanup_(intake_freep) struct intake *i = calloc(1, sizeof(*i));
-        struct sample_id newest[SEGMENT_MAX_WORKERS];
         int r;
 
         if (!i)
@@ -81,11 +81,11 @@ int intake_new(const struct game *g, struct window *w, struct intake **ret) {
         i->record = malloc(i->record_size);
         if (!i->record)
                 return -ENOMEM;
-        r = window_newest(w, newest, N_ELEMENTS(newest));
+        r = window_newest(w, i->found, N_ELEMENTS(i->found));
         if (r < 0)
                 return r;
-        for (size_t k = 0; k < N_ELEMENTS(newest); k++)
-                i->slots[k].newest = newest[k];
+        for (size_t k = 0; k < N_ELEMENTS(i->slots); k++)
+                i->slots[k].newest = i->found[k];
         r = raise_incarnation(i);
         if (r < 0)
                 return r;
@@ -338,6 +338,10 @@ int intake_error(const struct intake *i) {
 
 uint64_t intake_n_taken(const struct intake *i) {
         return i->n_taken;
+}
+
+const struct sample_id *intake_found(const struct intake *i) {
+        return i->found;
 }
 
 bool intake_is_broken(const struct intake *i, uint32_t slot) {

@@ -90,6 +90,12 @@ int intake_error(const struct intake *i);
 /* Records that left the lanes so far, taken in or bad. */
 uint64_t intake_n_taken(const struct intake *i);
 
+/*
+ * What intake_new() found in the window: for each of the SAMPLE_N_SLOTS the newest identity (see window_newest()). Looking
+ * at all of a large window takes a while, and whoever else starts wants to know as well.
+ */
+const struct sample_id *intake_found(const struct intake *i);
+
 /* Its worker has to be killed. */
 bool intake_is_broken(const struct intake *i, uint32_t slot);
 unsigned intake_n_broken(const struct intake *i);

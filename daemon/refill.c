@@ -666,21 +666,22 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* What the window holds of spilled and imported files. */
 static int find_newest(struct refill *r) {
-        struct sample_id *ids = calloc(SAMPLE_SLOT_IMPORTED, sizeof(*ids));
+        const struct sample_id *found = r->o.found;
         uint64_t highest = 0;
         int s;
 
-        if (!ids)
-                return -ENOMEM;
-        s = window_newest(r->o.window, ids, SAMPLE_SLOT_IMPORTED);
         for (unsigned i = 0; i < SEGMENT_MAX_WORKERS; i++) {
-                r->newest[i] = ids[SAMPLE_SLOT_SPILLED + i];
+                r->newest[i] = found[SAMPLE_SLOT_SPILLED + i];
                 highest = MAX(highest, r->newest[i].incarnation);
         }
-        free(ids);
+        s = highest ? window_raise_incarnation(r->o.window, highest) : 0;
         if (s < 0)
                 return s;
-        return highest ? window_raise_incarnation(r->o.window, highest) : 0;
+        return imports_new(found[SAMPLE_SLOT_IMPORTED].incarnation ||
+                                           found[SAMPLE_SLOT_IMPORTED_F32].incarnation
+                                   ? r->o.window
+                                   : NULL,
+                           &r->imports);
 }
 
 static int make(struct refill *r, sd_event *event) {
@@ -690,8 +691,6 @@ static int make(struct refill *r, sd_event *event) {
         if (!r->game.bytes)
                 return -ENOMEM;
         s = find_newest(r);
-        if (s == 0)
-                s = imports_new(r->o.window, &r->imports);
         if (s == 0)
                 s = spill_list_new(r->o.state_fd, &r->list);
         if (s == 0)

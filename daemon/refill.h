@@ -35,6 +35,7 @@ struct refill_options {
         struct window_sync *sync;
         struct disk *disk; /* to be freed before the refill */
         int state_fd;
+        const struct sample_id *found; /* intake_found(): used by refill_new() alone */
         /* An import may have ended. */
         void (*changed)(void *userdata);
         void *userdata;

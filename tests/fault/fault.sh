@@ -11,9 +11,10 @@ folder=$(mktemp -d "${TMPDIR:-/tmp}/azpar-fault-XXXXXX")
 # not, since memory is often mounted noexec.
 disk=$(mktemp -d /dev/shm/azpar-fault-XXXXXX 2>/dev/null) || disk=$(mktemp -d "$folder/disk-XXXXXX")
 ln -s "$disk" "$folder/disk"
-driver=
+driver= pid=
 cleanup() {
         [ -z "$driver" ] || kill -KILL "$driver" 2>/dev/null || true # azpard's death takes its children along
+        [ -z "$pid" ] || rm -f "/dev/shm/azpar.fault-$pid"
         rm -rf "$folder" "$disk"
 }
 trap cleanup EXIT
@@ -47,6 +48,6 @@ program=$1 name=$2 seed=${3:-$RANDOM} seconds=${4:-3}
 [ -z "${AZPAR_LONG:-}" ] || seconds=0
 echo "seed $seed"
 "$helpers/$program" "$folder" "$name" "$seed" "$seconds" &
-driver=$!
+driver=$! pid=$!
 wait "$driver"
 driver=

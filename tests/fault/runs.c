@@ -44,11 +44,28 @@ void runs_prove_by_restart(struct rig *r) {
         (void) rig_prove(r);
 }
 
+static unsigned n_fds_at_begin;
+
+static unsigned count_fds(struct rig *r) {
+        char path[64];
+        unsigned n = 0;
+        DIR *d;
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) r->pid);
+        d = opendir(path);
+        while (d && readdir(d))
+                n++;
+        if (d)
+                (void) closedir(d);
+        return n;
+}
+
 void runs_start(struct rig *r) {
         (void) rig_disarm(r);
         rig_start(r);
         if (rig_wait(r, "it serves", rig_is_serving) < 0)
                 rig_complain(r, "it does not start");
+        n_fds_at_begin = count_fds(r);
 }
 
 /* ---- start ---- */
@@ -152,22 +169,6 @@ void runs_stop_asked(struct rig *r, uint64_t at, uint32_t way) {
 /* ---- while running: one azpard for many faults ---- */
 
 static unsigned n_runs_of_this; /* azpard's, since it was started */
-static unsigned n_fds_at_begin;
-
-static unsigned count_fds(struct rig *r) {
-        char path[64];
-        unsigned n = 0;
-        DIR *d;
-
-        (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) r->pid);
-        d = opendir(path);
-        while (d && readdir(d))
-                n++;
-        if (d)
-                (void) closedir(d);
-        return n;
-}
-
 static bool has_no_more_fds(struct rig *r) {
         return count_fds(r) <= n_fds_at_begin;
 }
@@ -176,7 +177,6 @@ void runs_begin(struct rig *r) {
         runs_prepare_empty(r);
         runs_start(r);
         n_runs_of_this = 0;
-        n_fds_at_begin = count_fds(r);
 }
 
 void runs_end(struct rig *r) {

@@ -103,6 +103,7 @@ static int set_up(void **state) {
         refill.sync = f->sync;
         refill.disk = f->disk;
         refill.state_fd = f->dir_fd;
+        refill.found = intake_found(f->intake);
         assert_int_equal(refill_new(f->event, &refill, &f->refill, &e), 0);
         assert_int_equal(rates_new(&f->rates), 0);
         f->sources = (struct status_sources){
