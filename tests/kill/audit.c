@@ -294,6 +294,16 @@ uint64_t audit_tail(const struct audit *a) {
         return window_tail(a->window);
 }
 
+bool audit_is_idle(const struct audit *a, unsigned n) {
+        for (unsigned slot = 0; slot < n; slot++) {
+                const struct numbered_ledger *l = &a->shared->ledgers[slot];
+
+                if (!atomic_load(&l->idle) || atomic_load(&l->n_written) != a->read[slot])
+                        return false;
+        }
+        return true;
+}
+
 const struct audit_counts *audit_counts(const struct audit *a) {
         return &a->counts;
 }

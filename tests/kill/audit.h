@@ -66,6 +66,9 @@ void audit_forget_spilled(struct audit *a);
 uint64_t audit_first(const struct audit *a);
 uint64_t audit_tail(const struct audit *a);
 
+/* Are the workers of the first @n slots held and idle, and all they wrote down is read? */
+bool audit_is_idle(const struct audit *a, unsigned n);
+
 const struct audit_counts *audit_counts(const struct audit *a);
 
 /* Say on stderr which samples are missing, a few of them. */

@@ -445,8 +445,8 @@ static unsigned count_rejected(const struct test *t, const char *end) {
 }
 
 static bool is_drained(struct test *t, const void *context) {
-        return fleet_bytes_in_lanes(&t->fleet) == 0 && !has_spilled(t, context) &&
-               count_rejected(t, ".json") == t->n_bad_files;
+        return audit_is_idle(t->audit, N_WORKERS) && fleet_bytes_in_lanes(&t->fleet) == 0 &&
+               !has_spilled(t, context) && count_rejected(t, ".json") == t->n_bad_files;
 }
 
 /* Let everything come in, and stop. */
@@ -457,7 +457,6 @@ static void finish(struct test *t) {
         check_lanes(t);
         audit_set_rate(t->audit, 0);
         atomic_store(&t->shared->hold, 1);
-        run_for(t, 50 * NS_PER_MS); /* what is being committed right now */
         must_become(t, is_drained, NULL, "all lanes and spill files are empty");
         (void) kill(t->fleet.pid, SIGTERM);
         end = clock_now_ns() + PATIENCE_NS;
@@ -472,21 +471,22 @@ static bool report(struct test *t) {
         const struct audit_counts *a = audit_counts(t->audit);
         bool all_reached = true;
         unsigned n_points = 0,
-                 n_complaints = fleet_count_complaints(&t->fleet, "was killed, or could not write");
+                 n_complaints = fleet_count_complaints(&t->fleet, "samples from the lanes it left");
         uint64_t n_lost_files = atomic_load(&t->shared->n_lost_files);
         unsigned n_rejected = count_rejected(t, ".json"), n_reasons = count_rejected(t, ".reason");
 
         for (unsigned p = 1; p < PAUSE_N_POINTS_; p++)
                 n_points += t->hits[p] > 0;
-        (void) printf("%u kills (%u azpard, %u worker, %u trainer, %u at pause points of which %u distinct "
-                      "of %u), %" PRIu64 " samples committed, %" PRIu64 " of those seen spilled, %" PRIu64
-                      " checkpoints and %" PRIu64 " models, %" PRIu64 " lost, %" PRIu64 " twice, %" PRIu64
-                      " torn, %u stuck, %" PRIu64 " files lost, %u rejected, %u complaints; seed %" PRIu64
-                      "\n",
-                      t->n_kills, t->n_azpard, t->n_worker, t->n_trainer, t->n_at_points, n_points,
-                      t->n_order, a->written_down, a->spilled, atomic_load(&t->shared->n_saved),
-                      atomic_load(&t->shared->n_published), a->missing, a->twice, a->torn, t->n_stuck,
-                      n_lost_files, n_rejected, n_complaints, t->seed);
+        (void) printf(
+                "%u kills (%u azpard, %u worker, %u trainer, %u at pause points of which %u distinct of %u), "
+                "%" PRIu64 " samples committed, %" PRIu64 " of them spilled, %" PRIu64
+                " checkpoints and %" PRIu64 " models, %" PRIu64 " lost, %" PRIu64 " twice, %" PRIu64
+                " torn, %u stuck, %" PRIu64
+                " files lost, %u of %u bad files set aside, %u complaints; seed %" PRIu64 "\n",
+                t->n_kills, t->n_azpard, t->n_worker, t->n_trainer, t->n_at_points, n_points, t->n_order,
+                a->written_down, a->spilled, atomic_load(&t->shared->n_saved),
+                atomic_load(&t->shared->n_published), a->missing, a->twice, a->torn, t->n_stuck, n_lost_files,
+                n_rejected, t->n_bad_files, n_complaints, t->seed);
         if (n_points < t->n_order && t->n_kills >= ALL_POINTS) {
                 (void) printf("never reached:");
                 for (unsigned i = 0; i < t->n_order; i++)

@@ -161,6 +161,7 @@ static int play(struct worker *w, struct error *e) {
 
                 beat(w);
                 poll_spill(w, hold);
+                atomic_store(&w->ledger->idle, hold && spill_is_idle(w->commit.spill) && w->n_left == 0);
                 if (hold || !ledger_has_room(w, 1))
                         clock_sleep_ns(NAP_NS);
                 else

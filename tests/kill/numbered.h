@@ -36,6 +36,8 @@ struct numbered_ledger {
         _Alignas(64) _Atomic uint64_t
                 n_written; /* by the slot's worker; release, pairs with the test's acquire */
         _Alignas(64) _Atomic uint64_t n_read; /* by the test; release, pairs with the worker's acquire */
+        _Atomic uint32_t
+                idle; /* by the worker: it is held, and all that it let go is committed and written down */
         struct numbered_entry entries[NUMBERED_ENTRIES];
 };
 

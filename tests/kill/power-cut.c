@@ -38,6 +38,7 @@
 #include "tests/kill/audit.h"
 #include "tests/kill/fleet.h"
 
+#define N_WORKERS   3u
 #define POLL_NS     (200 * UINT64_C(1000))
 #define PATIENCE_NS (90 * NS_PER_S)
 #define PACE_US     300 /* so that a window's worth of samples takes longer than several syncs */
@@ -147,8 +148,8 @@ static bool has_no_files(struct side *s, uint64_t n) {
 }
 
 static bool is_drained(struct side *s, uint64_t n) {
-        return fleet_bytes_in_lanes(&s->fleet) == 0 && has_no_files(s, n) &&
-               audit_counts(s->audit)->missing == 0;
+        return audit_is_idle(s->audit, N_WORKERS) && fleet_bytes_in_lanes(&s->fleet) == 0 &&
+               has_no_files(s, n) && audit_counts(s->audit)->missing == 0;
 }
 
 static bool is_stopped(struct side *s, uint64_t pid) {
@@ -386,7 +387,8 @@ static void add_counts(struct test *t, const struct audit *a) {
 
 static void try_copy(struct test *t) {
         struct promise p = { 0 };
-        uint64_t oldest;
+        uint64_t oldest, began_at, n_missing;
+        int n_rejected;
         struct side *c = &t->copy;
         char folder[FLEET_PATH_MAX], state[FLEET_PATH_MAX + 16];
 
@@ -403,10 +405,22 @@ static void try_copy(struct test *t) {
         /* the main one stands still meanwhile: nobody reads its ledger */
         start_side(t, c, "copy", 1);
         check_copy(t, &p);
+        began_at = audit_tail(c->audit);
         oldest = audit_first(c->audit); /* what is taken in again pushes others out */
         run_until(t, c, has_no_files, 0, "spill files stay on the copy");
         audit_poll(c->audit);
-        t->n_lost += audit_spilled_missing(t->main.audit, c->audit, MAX(p.first, oldest));
+        n_missing = audit_spilled_missing(t->main.audit, c->audit, MAX(p.first, oldest));
+        n_rejected = MAX(fleet_count_files(&c->fleet, "spill/rejected", ".json"), 0);
+        if (n_missing > 0 || n_rejected > 0) {
+                (void) fprintf(stderr,
+                               "window %" PRIu64 " .. %" PRIu64 ", durable up to %" PRIu64
+                               "; in the copy up to %" PRIu64 " at first; %d files set aside, %" PRIu64
+                               " samples overtaken\n",
+                               p.first, p.tail, p.durable, began_at, n_rejected,
+                               audit_counts(c->audit)->overtaken);
+                fleet_print_log(&c->fleet);
+        }
+        t->n_lost += n_missing + (uint64_t) n_rejected;
         atomic_store(&c->shared->hold, 0);
         run_until(t, c, has_samples, audit_counts(c->audit)->samples + WORKS_AGAIN,
                   "nothing comes in on the copy");
