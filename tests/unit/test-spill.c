@@ -554,6 +554,7 @@ static void test_read_only_folder(void **state) {
                 let_retry();
         }
         fixture_obey_modes(false);
+        assert_int_equal(fchmodat(f->state_fd, FOLDER, 0755, 0), 0);
         assert_int_equal(n_files(f), 1);
         write_all(f);
         check_files(f, 0);
