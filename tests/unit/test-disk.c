@@ -265,8 +265,9 @@ static void test_many(void **state) {
                 assert_int_equal(calls[i].result, 1);
                 assert_int_equal(calls[i].byte, 'x');
         }
-        disk_poll(f->disk); /* nothing is left */
-        assert_false(is_readable(disk_event_fd(f->disk), 0));
+        disk_poll(f->disk);            /* nothing is left */
+        if (!disk_uses_uring(f->disk)) /* the kernel may be late with the event of what was told */
+                assert_false(is_readable(disk_event_fd(f->disk), 0));
         for (unsigned i = 0; i < N_MANY; i++)
                 assert_int_equal(calls[i].n_done, 1);
         (void) close(fd);
@@ -302,7 +303,8 @@ static void test_event(void **state) {
 
         c.fd = do_open(f, "file", O_RDWR | O_CREAT);
         assert_int_equal(do_write(f, c.fd, "x", 1, 0), 1);
-        assert_false(is_readable(disk_event_fd(f->disk), 0));
+        if (!disk_uses_uring(f->disk)) /* the kernel may be late with the event of what was told */
+                assert_false(is_readable(disk_event_fd(f->disk), 0));
         c.again = 10;
         disk_sync(f->disk, &c.request, c.fd, true);
         while (c.n_done < 11) {
@@ -391,7 +393,9 @@ static void test_full_ring(void **state) {
         assert_int_equal(do_write(f, c.fd, "x", 1, 0), 1);
         c.again = 1;
         disk_sync(f->disk, &c.request, c.fd, true);
-        assert_true(is_readable(disk_event_fd(f->disk), 30000)); /* its answer lies in the ring */
+        while (io_uring_cq_ready(&f->disk->ring) ==
+               0) /* the descriptor may be late from the request before it */
+                assert_true(is_readable(disk_event_fd(f->disk), 30000));
         n_refusals = UINT_MAX;
         for (unsigned i = 0; i < RING_ENTRIES; i++) {
                 calls[i] = new_call(f);

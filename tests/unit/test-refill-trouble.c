@@ -240,6 +240,7 @@ static void test_unreadable(void **state) {
         assert_non_null(refill_error(f->refill));
         assert_non_null(strstr(refill_error(f->refill), "worker_0/batch_000000.json': could not open it"));
         fixture_obey_modes(false);
+        assert_int_equal(fchmodat(f->state_fd, path_of(0, 0), 0644, 0), 0);
         settle(f);
         check_all_taken(f);
 }
@@ -259,6 +260,8 @@ static void test_unreadable_in_two_folders(void **state) {
         assert_int_equal(n_logged, logged + 1);
         assert_non_null(refill_error(f->refill));
         fixture_obey_modes(false);
+        for (unsigned folder = 0; folder < 3; folder++)
+                assert_int_equal(fchmodat(f->state_fd, path_of(folder, 0), 0644, 0), 0);
         settle(f);
         check_all_taken(f);
         assert_int_equal(n_logged, logged + 2); /* and that it works again */
@@ -274,6 +277,7 @@ static void test_unreadable_folder(void **state) {
         fixture_obey_modes(true);
         settle(f);
         fixture_obey_modes(false);
+        assert_int_equal(fchmodat(f->state_fd, "spill/worker_0", 0755, 0), 0);
         assert_true(is_there(f, 0, 0) && !is_there(f, 1, 0));
         assert_non_null(refill_error(f->refill));
         assert_non_null(strstr(refill_error(f->refill), "spill/worker_0"));
@@ -302,6 +306,7 @@ static void test_unremovable(void **state) {
         settle(f);
         assert_int_equal(n_logged, logged); /* said once, for weeks if need be */
         fixture_obey_modes(false);
+        assert_int_equal(fchmodat(f->state_fd, "spill/worker_0", 0755, 0), 0);
         settle(f);
         check_all_taken(f);
         assert_int_equal(refill_counts(f->refill)->files, 4);

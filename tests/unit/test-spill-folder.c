@@ -68,8 +68,6 @@ static void test_names(void **state) {
         (void) state;
         spill_folder_name(17, name);
         assert_string_equal(name, "batch_000017.json");
-        spill_folder_worker(3, name);
-        assert_string_equal(name, "worker_3");
         for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
                 spill_folder_name(numbers[i], name);
                 n = ~numbers[i];

@@ -241,6 +241,7 @@ static void test_unreadable(void **state) {
         spill_list_done(f->list);
         assert_none(f);
         fixture_obey_modes(false);
+        assert_int_equal(fchmodat(f->state_fd, "spill/worker_1", 0755, 0), 0);
         assert_int_equal(spill_list_look(f->list, NS_PER_S, &e), 0);
         assert_int_equal(spill_list_waiting(f->list).n_files, 3);
 
