@@ -3,8 +3,9 @@
  * Refill; see refill.h.  Process: azpard.
  *
  * A file is read twice: first all of it is checked, so that a damaged one is set aside whole, then it is
- * taken in. The second reading comes from the page cache.  Turns of TURN_NS run after everything else that
- * the loop has to do; while the disk reads or syncs there is none.
+ * taken in. The second reading comes from the page cache.  Turns of TURN_NS take turns with those of the
+ * lanes, which are longer: lanes that never run empty must not keep files waiting for ever.  While the disk
+ * reads or syncs there is none.
  *
  *      REST -> LOOK -> REST -> CHECK -> TAKE -> REST ... -> SYNC -> REMOVE ... -> REST
  *
@@ -32,12 +33,12 @@
 #include "daemon/imports.h"
 #include "daemon/set_aside.h"
 
-#define TURN_NS            (2 * NS_PER_MS)
-#define PRIORITY           20 /* of its event source: after lanes, clients and everything else */
+#define TURN_NS            (NS_PER_MS / 2) /* a quarter of what lanes get */
+#define PRIORITY           10              /* of its event source: as lanes and clients, in turn with them */
 #define LOOK_NS            NS_PER_S
-#define LOOK_AGAIN_NS      (5 * NS_PER_S) /* with files left from the last look */
-#define WAIT_NS            (5 * NS_PER_S) /* after a file that could not be removed */
-#define TAKEN_MAX          64
+#define LOOK_AGAIN_NS      (5 * NS_PER_S)      /* with files left from the last look */
+#define WAIT_NS            (5 * NS_PER_S)      /* after a file that could not be removed */
+#define TAKEN_MAX          WINDOW_MARKS        /* so that each of their folders keeps its mark */
 #define TAKEN_BYTES_MAX    (UINT64_C(8) << 20) /* and one file more */
 #define RATE_TICKS         11
 #define INCARNATIONS_AHEAD (UINT64_C(1) << 32) /* as in intake.c */
@@ -341,11 +342,13 @@ static int begin_taking(struct refill *r, struct error *e) {
 static int append_game(struct refill *r) {
         struct gathering *g = &r->game;
         struct file *f = &r->file;
+        struct sample_id last = g->last;
         int s;
 
         if (g->n == 0)
                 return 0;
-        s = window_append(r->o.window, g->items, g->n);
+        last.slot += SAMPLE_SLOT_SPILLED;
+        s = window_append_spilled(r->o.window, g->items, g->n, f->kind == KIND_OWN ? &last : NULL);
         if (s < 0)
                 return s;
         PAUSE_POINT(REFILL_APPENDED);

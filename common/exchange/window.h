@@ -10,7 +10,7 @@
  * any sample is found by its number, the size in samples is exact, and a file
  * that is allocated whole at start cannot meet a full disk (SIGBUS) later.
  *
- *   page 0   struct window_header
+ *   page 0   struct window_header, and from byte WINDOW_MARKS_OFFSET on WINDOW_MARKS of struct window_mark
  *   page 1.. n_slots slots, each
  *
  *      0        8         12       16            16 + length    slot_bytes
@@ -67,6 +67,18 @@ struct window_header {
         _Atomic uint64_t synced;            /* samples below it are on the disk: stored after a sync */
 };
 
+/* What the window took in last of one way that is no lane; see window_append_spilled(). */
+struct window_mark {
+        uint64_t number; /* the tail that it made */
+        uint32_t slot;
+        uint32_t crc; /* crc32c of all else, with itself as 0 */
+        uint64_t incarnation, sequence;
+};
+
+/* One for each way of which files may wait for their removal; azpard lets fewer of them wait. */
+#define WINDOW_MARKS        64
+#define WINDOW_MARKS_OFFSET 256 /* in the header's page; 0 in older files */
+
 struct window; /* private handle of either side */
 
 enum {
@@ -78,7 +90,8 @@ static_assert(offsetof(struct window_header, constant_crc) == 72 &&
                       offsetof(struct window_header, origin) == 80 &&
                       offsetof(struct window_header, tail) == 128 &&
                       offsetof(struct window_header, synced) == 152 &&
-                      sizeof(struct window_header) <= WINDOW_HEADER_BYTES,
+                      sizeof(struct window_header) <= WINDOW_MARKS_OFFSET && sizeof(struct window_mark) == 32 &&
+                      WINDOW_MARKS_OFFSET + WINDOW_MARKS * sizeof(struct window_mark) <= WINDOW_HEADER_BYTES,
               "file layout changed: bump WINDOW_VERSION");
 
 /*
@@ -142,6 +155,14 @@ struct window_item {
 must_check_ int window_append(struct window *w, const struct window_item *items, size_t n);
 
 /*
+ * The same for a game out of a spill file: also remembers that @last (slot: SAMPLE_SLOT_SPILLED + the worker's) and all
+ * before it of its way were taken in, for window_newest(), when the samples themselves have left the window.  That is
+ * kept for the WINDOW_MARKS ways that were used last.
+ */
+must_check_ int window_append_spilled(struct window *w, const struct window_item *items, size_t n,
+                                      const struct sample_id *last);
+
+/*
  * Copy sample @number out and decode it.
  * Return: 0; WINDOW_E_GONE, also where the disk cannot give it.
  */
@@ -170,8 +191,8 @@ must_check_ int window_restore(struct window *w, const struct window *copy, uint
 
 /*
  * For each worker slot below @n_slots, the identity of its newest sample (by incarnation, then sequence) in
- * the window: lets azpard recognise what a predecessor appended but did not release in the lane.
- * ret[i].incarnation is 0 where there is none.
+ * the window: lets azpard recognise what a predecessor appended but did not release in the lane.  Also what
+ * window_append_spilled() remembers. ret[i].incarnation is 0 where there is none.
  * Return: 0; -EIO: the window could not be read.
  */
 must_check_ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);

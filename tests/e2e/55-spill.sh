@@ -74,13 +74,16 @@ begin --set service.spill_max=60000
 wait_until 'all(.workers[]; .games > 0)'
 kill -STOP "$azpard_pid"
 segment=/dev/shm/azpar.$instance
-waits() { # of both workers, their state: WORKER_WAITING is 2
+words() { # OFFSET VALUE: do the words there of struct segment_worker of both workers match VALUE (a pattern)?
         local slot
         for slot in 0 1; do
-                [ "$(od -A n -t u4 -j $((8192 + slot * (4096 + 65536) + 144)) -N 4 "$segment" | tr -d ' ')" = 2 ] || return 1
+                # shellcheck disable=SC2053
+                [[ $(od -A n -t u4 -j $((8192 + slot * (4096 + 65536) + $1)) -N 4 "$segment" | tr -d ' ') == $2 ]] || return 1
         done
 }
-wait_for "both workers wait" waits
+waits_at_limit() { words 144 2 && words 524 1; } # state: WORKER_WAITING; spill_full
+waits_for_disk() { words 144 2 && words 520 '[1-9]*'; } # ... ; spill_errno
+wait_for "both workers wait at the limit" waits_at_limit
 for slot in 0 1; do # half of it for each of the two, and then no file is begun
         find "$spill/worker_$slot" -name 'batch_*.json' -printf '%f %s\n' | sort | head -n -1 |
                 awk '{ n += $2 } END { exit n >= 30000 }' || fail "worker $slot wrote more than its share of service.spill_max"
@@ -96,7 +99,7 @@ echo >"$spill"
 begin
 wait_until 'all(.workers[]; .games > 0)'
 kill -STOP "$azpard_pid"
-wait_for "both workers wait" waits
+wait_for "both workers wait for the disk" waits_for_disk
 kill -CONT "$azpard_pid"
 wait_for "the status says why" holds '.state == "degraded" and (.reason | contains("spill"))'
 rm "$spill"

@@ -11,6 +11,7 @@
  * its file again; the intake's for fewer slots, over which it has loops.
  */
 #include "common/exchange/window.c"
+#include "common/exchange/window_file.c"
 
 #include "common/exchange/segment.h"
 #undef SEGMENT_MAX_WORKERS

@@ -13,6 +13,7 @@
 #undef GAME_MAX_PLIES
 #define GAME_MAX_PLIES 16
 #include "common/exchange/window.c"
+#include "common/exchange/window_file.c"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 #include "common/exchange/window.c"
+#include "common/exchange/window_file.c"
 #include "tests/unit/fixture-disk.h"
 
 #define CAPACITY 50u

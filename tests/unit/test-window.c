@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "common/base/file.h"
 #include "common/exchange/window.c"
+#include "common/exchange/window_file.c"
 
 #if defined(__SANITIZE_THREAD__)
 #define N_SLOT_COPIES  5000u
@@ -92,6 +93,9 @@ static void numbered(const struct game *g, uint64_t number, uint64_t timeline, s
         fixture_sample(g, (struct sample_id){ number % 3, timeline, number }, ret);
 }
 
+/* What append_game() marks, if not NULL. */
+static const struct sample_id *mark;
+
 /* Append samples number tail .. tail + n - 1 as one game. */
 static void append_game(struct window *w, size_t n, uint64_t timeline) {
         size_t size = sample_max_bytes(w->game) + 5;
@@ -109,7 +113,24 @@ static void append_game(struct window *w, size_t n, uint64_t timeline) {
                 assert_int_equal(sample_record_open(w->game, record, length, &one, &offset, NULL), 0);
                 items[i] = (struct window_item){ record + offset, (uint32_t) (length - offset) };
         }
-        assert_int_equal(window_append(w, items, n), 0);
+        assert_int_equal(mark ? window_append_spilled(w, items, n, mark) : window_append(w, items, n), 0);
+}
+
+static void append_marked(struct window *w, size_t n, uint64_t slot, uint64_t incarnation,
+                          uint64_t sequence) {
+        struct sample_id id = { SAMPLE_SLOT_SPILLED + slot, incarnation, sequence };
+
+        mark = &id;
+        append_game(w, n, 1);
+        mark = NULL;
+}
+
+/* What was taken in last through the spill files of @slot. */
+static struct sample_id newest_spilled(const struct window *w, uint64_t slot) {
+        struct sample_id ids[SAMPLE_N_SLOTS];
+
+        assert_int_equal(window_newest(w, ids, N_ELEMENTS(ids)), 0);
+        return ids[SAMPLE_SLOT_SPILLED + slot];
 }
 
 static void append_up_to(struct window *w, uint64_t tail, uint64_t timeline) {
@@ -565,6 +586,91 @@ static struct window *open_content(const struct place *p, const struct content *
         return open_window(p, "copy", CAPACITY);
 }
 
+/* Marks */
+
+/* The samples of a spill file leave the window, and are known all the same. */
+static void test_mark_outlives_its_samples(void **state) {
+        const struct place *p = *state;
+        cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+
+        assert_int_equal(newest_spilled(w, 3).incarnation, 0);
+        append_marked(w, 5, 3, 7, 98);
+        append_marked(w, 2, 3, 7, 99);
+        append_marked(w, 2, 255, 8, 1);
+        append_up_to(w, 2000, 1);
+        for (unsigned i = 0; i < 4; i++) {
+                assert_int_equal(newest_spilled(w, 3).incarnation, 7);
+                assert_int_equal(newest_spilled(w, 3).sequence, 99);
+                assert_int_equal(newest_spilled(w, 255).incarnation, 8);
+                assert_int_equal(newest_spilled(w, 4).incarnation, 0);
+                window_free(TAKE_PTR(w));
+                w = open_window(p, "window",
+                                i % 2 ? CAPACITY : 2 * CAPACITY); /* also in a file of another size */
+        }
+}
+
+/* Killed after the mark and before the tail: the game never appeared, and its mark must not come true later.
+ */
+static void test_mark_beyond_the_tail(void **state) {
+        const struct place *p = *state;
+        cleanup_(content_free) struct content c = { NULL, 0 };
+        cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+        uint64_t tail;
+
+        append_up_to(w, 100, 1);
+        append_marked(w, 3, 1, 7, 10);
+        tail = window_tail(w);
+        append_marked(w, 4, 1, 7, 14);
+        append_marked(w, 4, 2, 7, 30);
+        window_free(TAKE_PTR(w));
+        c = content_of(p, "window");
+        patch(&c, 128, tail, 8, false);
+        w = open_content(p, &c);
+        assert_int_equal(window_tail(w), tail);
+        assert_int_equal(newest_spilled(w, 1).incarnation,
+                         0); /* nor is the one before it there: it was replaced */
+        assert_int_equal(newest_spilled(w, 2).incarnation, 0);
+        append_up_to(w, tail + 50, 1);
+        assert_int_equal(newest_spilled(w, 2).incarnation, 0);
+        window_free(TAKE_PTR(w));
+        w = open_window(p, "copy", CAPACITY);
+        assert_int_equal(newest_spilled(w, 2).incarnation, 0);
+}
+
+static void test_torn_mark(void **state) {
+        const struct place *p = *state;
+        cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+
+        append_marked(w, 3, 1, 7, 10);
+        window_free(TAKE_PTR(w));
+        for (size_t at = 0; at < sizeof(struct window_mark); at++) {
+                cleanup_(content_free) struct content c = content_of(p, "window");
+
+                assert_true(c.bytes[WINDOW_MARKS_OFFSET] != 0);
+                c.bytes[WINDOW_MARKS_OFFSET + at] ^= 1;
+                w = open_content(p, &c);
+                assert_int_equal(newest_spilled(w, 0).incarnation, 0);
+                assert_int_equal(newest_spilled(w, 1).incarnation, 0);
+                window_free(TAKE_PTR(w));
+        }
+}
+
+/* With more ways than marks, the one that was used longest ago goes. */
+static void test_marks_of_many(void **state) {
+        const struct place *p = *state;
+        cleanup_(window_freep) struct window *w = open_window(p, "window", CAPACITY);
+
+        for (uint64_t slot = 0; slot < WINDOW_MARKS; slot++)
+                append_marked(w, 1, slot, 7, slot);
+        append_marked(w, 1, 0, 7, 100);
+        append_marked(w, 1, 200, 7, 100);
+        append_up_to(w, 2000, 1);
+        for (uint64_t slot = 0; slot < WINDOW_MARKS; slot++)
+                assert_int_equal(newest_spilled(w, slot).incarnation, slot == 1 ? 0 : 7);
+        assert_int_equal(newest_spilled(w, 0).sequence, 100);
+        assert_int_equal(newest_spilled(w, 200).sequence, 100);
+}
+
 static void test_lost_end_shortens(void **state) {
         const struct place *p = *state;
 
@@ -607,8 +713,8 @@ static void test_damage_inside_is_left_out(void **state) {
 }
 
 /*
- * Of what was not synced, the window ends before the first hole: what is recognised by the newest sample of its kind
- * (spilled files) must not be taken to be there because a later one is.
+ * Of what was not synced, the window ends before the first hole: what is recognised by the newest sample of
+ * its kind (spilled files) must not be taken to be there because a later one is.
  */
 static void test_hole_beyond_the_sync_ends_the_window(void **state) {
         const struct place *p = *state;
@@ -856,6 +962,10 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_zeros_where_nothing_allocates, setup_on_disk, teardown),
                 cmocka_unit_test_setup_teardown(test_lost_end_shortens, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_damage_inside_is_left_out, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_marks_of_many, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_torn_mark, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_mark_beyond_the_tail, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_mark_outlives_its_samples, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_hole_beyond_the_sync_ends_the_window, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_older_file, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_header_ahead_of_slots, setup, teardown),
