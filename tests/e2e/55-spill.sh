@@ -8,7 +8,8 @@
 spill=$state/spill
 n_files() { find "$spill" -path '*/worker_*/batch_*.json' | wc -l; }
 has_files() { [ "$(n_files)" -ge "$1" ]; }
-nothing_waits() { wait_until '.spill.files == 0 and .spill.reading == null and .spill.taken_files > 0'; }
+are_taken() { [ "$(n_files)" = 0 ] && holds '.spill.files == 0 and .spill.reading == null'; }
+nothing_waits() { wait_for "all spilled files are taken in" are_taken; }
 begin() { start_azpard --set service.spill_after=0.1 --set replay.window=2000000 "$@"; }
 stand_still() { # NUMBER of files
         kill -STOP "$azpard_pid"
