@@ -196,7 +196,8 @@ static void step(struct fuzz_input *in) {
                 file.n = fuzz_uint(in, 2) % (file.n + 1);
                 break;
         case 7:
-                file.n = MIN(sizeof(file.bytes), file.n + fuzz_uint(in, 1));
+                file.n += fuzz_uint(in, 1);
+                file.n = MIN(sizeof(file.bytes), file.n);
                 break;
         }
 }
