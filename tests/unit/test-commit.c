@@ -352,9 +352,9 @@ static void test_bad_record(void **state) {
         struct fixture *f = *state;
         struct error e = ERROR_INIT;
 
-        begin(f, 0, SPILL_BYTES);
+        begin(f, AFTER_S, SPILL_BYTES);
         fill_lane(f);
-        flush(f);
+        test_now_ns += 1000 * NS_PER_S; /* it would be spilled now */
         f->record[0] = 0xc1; /* no msgpack at all */
         assert_true(commit_record(&f->commit, f->record, f->record_size, &e) < 0);
         assert_true(strlen(e.text) > 0);
