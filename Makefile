@@ -240,6 +240,13 @@ check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/te
 check-long:
 	$(Q)AZPAR_LONG=1 AZPAR_TEST_TIMEOUT=14400 $(MAKE) check
 
+## soak: train for an hour (SOAK_SECONDS) while children and azpard are killed; fails if memory, descriptors or counters drift
+SOAK_SECONDS ?= 3600
+.PHONY: soak
+soak: deps-check
+	$(Q)$(MAKE) all $(B)/tests/e2e/audit
+	@tests/kill/soak.sh $(B) $(SOAK_SECONDS)
+
 # Each header must compile alone; the boundary to libtorch also as C++.
 .PHONY: check-headers
 check-headers:
