@@ -106,3 +106,26 @@ wait_for "the status says why" holds '.state == "degraded" and (.reason | contai
 rm "$spill"
 wait_until '.state != "degraded" and all(.workers[]; .state == "playing")'
 stop_azpard
+
+# Where the kernel refuses io_uring, all of that works by plain calls, after one warning of each process.
+rm -rf "$state"
+: >"$log"
+run_azpard=$helpers/without-uring
+begin
+run_azpard=
+check '.disk.io_uring == false'
+wait_until 'all(.workers[]; .games > 0) and .window.durable > 0'
+stand_still 6
+kill -CONT "$azpard_pid"
+nothing_waits
+check '.spill.rejected == 0 and .spill.taken_samples > 0'
+stop_azpard
+for who in azpard azpar-worker; do
+        n=$(grep -c "^$who: .*io_uring is not available" "$log") || true
+        [ "$n" = $([ $who = azpard ] && echo 1 || echo 2) ] || fail "$who warned $n times: $(grep io_uring "$log")"
+done
+# What a worker spilled at its end lies in a file until the next start.
+start_azpard --set replay.window=2000000 --set service.spill_max=0
+nothing_waits
+stop_azpard
+audit

@@ -84,9 +84,10 @@ lane_bytes = 65536
 heartbeat_timeout = 60
 END
 
+# run_azpard, if set: a command that runs it.
 # start_azpard [OPTION]...: $programs/azpard in the background; returns when it answers.
 start_azpard() {
-        "$programs/azpard" --config "$config" --state "$state" --instance "$instance" "$@" >>"$log" 2>&1 &
+        ${run_azpard:-} "$programs/azpard" --config "$config" --state "$state" --instance "$instance" "$@" >>"$log" 2>&1 &
         azpard_pid=$!
         wait_for "azpard answers" answers
 }
