@@ -26,7 +26,8 @@ static void test_memory(void **state) {
         (void) memset(p, 1, BLOCK);
         assert_int_equal(usage_read_memory(getpid(), &after), 0);
         assert_true(after.private_dirty_bytes >= before.private_dirty_bytes + BLOCK);
-        assert_true(after.pss_bytes >= before.pss_bytes + BLOCK);
+        /* less than that where another process has come to share our libraries meanwhile */
+        assert_true(after.pss_bytes >= before.pss_bytes + BLOCK / 2);
         (void) munmap(p, BLOCK);
 }
 
