@@ -5,12 +5,6 @@
 # take, and the next one brings it there.
 . tests/e2e/disk.sh
 
-# No spilling here: a worker that is killed with games for a disk that does not take them leaves a gap between them and
-# those that found room in its lane, and the audit could not tell that from a loss.
-cat >>"$config" <<END
-spill_max = 0
-END
-
 # EIO, and the disk works again.
 make_failing_disk -O ^has_journal
 mount_again() { mount "/dev/$zram" "$state"; }
