@@ -30,6 +30,7 @@ struct places {
 };
 
 struct audit {
+        unsigned first_slot; /* whose ledger is read first */
         struct window *window;
         const struct game *game;
         struct numbered_shared *shared;
@@ -241,8 +242,10 @@ static void follow_ledger(struct audit *a, unsigned slot) {
 
 void audit_poll(struct audit *a) {
         follow_window(a);
-        for (unsigned slot = 0; a->shared && slot < NUMBERED_SLOTS; slot++)
-                follow_ledger(a, slot);
+        /* in turn, so that no worker takes all that the rate allows */
+        a->first_slot++;
+        for (unsigned i = 0; a->shared && i < NUMBERED_SLOTS; i++)
+                follow_ledger(a, (a->first_slot + i) % NUMBERED_SLOTS);
 }
 
 void audit_allow_holes(struct audit *a, uint64_t from) {
@@ -272,6 +275,9 @@ uint64_t audit_spilled_missing(const struct audit *a, const struct audit *copy, 
                         bsearch(p, a->spilled_seen.all, a->spilled_seen.n, sizeof(*p), compare_places);
 
                 if (set_has(&copy->seen[p->incarnation], p->sequence) || (seen && seen->number < first))
+                        continue;
+                /* seen and forgotten before its worker's word of it was read: that was long before the cut */
+                if (!seen && set_has(&a->seen[p->incarnation], p->sequence))
                         continue;
                 if (n++ < MAX_COMPLAINTS)
                         (void) fprintf(stderr,

@@ -284,6 +284,8 @@ static bool has_spilled(struct test *t, const void *context) {
 /* A spill file that is none. */
 static void put_bad_file(struct test *t) {
         char folder[FLEET_PATH_MAX + 32], from[FLEET_PATH_MAX + 64], to[FLEET_PATH_MAX + 64];
+        /* written long ago: one of this moment could still be growing, and would be left alone for a while */
+        struct timespec times[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
         FILE *f;
 
         (void) snprintf(folder, sizeof(folder), "%s/spill/worker_%u", t->fleet.state, NUMBERED_SLOTS);
@@ -291,7 +293,8 @@ static void put_bad_file(struct test *t) {
         (void) snprintf(to, sizeof(to), "%s/batch_%06u.json", folder, t->n_bad_files);
         (void) mkdir(folder, 0700);
         f = fopen(from, "we");
-        if (!f || fputs("[{\"board\":[0,1,2", f) < 0 || fclose(f) < 0 || rename(from, to) < 0)
+        if (!f || fputs("[{\"board\":[0,1,2", f) < 0 || fclose(f) < 0 ||
+            utimensat(AT_FDCWD, from, times, 0) < 0 || rename(from, to) < 0)
                 give_up(t, "could not write a bad spill file", NULL);
         t->n_bad_files++;
 }
