@@ -492,8 +492,10 @@ static int child_main(int argc, char **argv) {
                 return 99;
         if (sscanf(behaviour, "exit %d", &status) == 1)
                 return status;
-        if (sscanf(behaviour, "signal %d", &status) == 1)
+        if (sscanf(behaviour, "signal %d", &status) == 1) {
+                (void) signal(status, SIG_DFL); /* a sanitizer has put its own handler there */
                 (void) raise(status);
+        }
         if (strcmp(behaviour, "inspect") == 0)
                 return inspect(argc, argv);
         if (strcmp(behaviour, "tell and wait") == 0 && write(FD_CHILDREN_LOCK, "x", 1) != 1)
