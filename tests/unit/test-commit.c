@@ -356,7 +356,7 @@ static void test_bad_record(void **state) {
         begin(f, AFTER_S, SPILL_BYTES);
         fill_lane(f);
         test_now_ns += 1000 * NS_PER_S; /* it would be spilled now */
-        f->record[0] = 0xc1; /* no msgpack at all */
+        f->record[0] = 0xc1;            /* no msgpack at all */
         assert_true(commit_record(&f->commit, f->record, f->record_size, &e) < 0);
         assert_true(strlen(e.text) > 0);
         assert_true(commit_record(&f->commit, f->record, LANE_BYTES + 1, &e) < 0); /* can never fit */

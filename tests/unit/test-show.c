@@ -50,8 +50,10 @@ static const char whole[] =
         "\"heartbeat_age_s\":0.2,\"pss_bytes\":124000000,\"private_dirty_bytes\":58000000},"
         "\"intake\":{\"records\":9000,\"samples\":217600,\"bad_records\":0,\"duplicates\":0,\"reset_bytes\":"
         "0,"
-        "\"lanes_reset\":0},\"spill\":{\"files\":3,\"bytes\":300000,\"oldest_age_s\":12,\"in_samples_per_s\":61.7,"
-        "\"out_samples_per_s\":0,\"spilled_samples\":800,\"taken_samples\":0,\"taken_files\":0,\"rejected\":1},\"disk\":{\"state_bytes\":52000000,\"window_bytes\":40000000,\"free_bytes\":34e9}"
+        "\"lanes_reset\":0},\"spill\":{\"files\":3,\"bytes\":300000,\"oldest_age_s\":12,\"in_samples_per_s\":"
+        "61.7,"
+        "\"out_samples_per_s\":0,\"spilled_samples\":800,\"taken_samples\":0,\"taken_files\":0,\"rejected\":"
+        "1},\"disk\":{\"state_bytes\":52000000,\"window_bytes\":40000000,\"free_bytes\":34e9}"
         "}";
 
 static const char expected[] =

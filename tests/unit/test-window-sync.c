@@ -37,8 +37,8 @@ static void open_disk(struct fixture *f, bool allow_uring) {
         int refused;
 
         assert_int_equal(disk_new(true, allow_uring, &f->disk, &refused), 0);
-        assert_true(sd_event_add_io(f->event, &f->disk_source, disk_event_fd(f->disk), EPOLLIN, on_disk, f->disk) >=
-                    0);
+        assert_true(sd_event_add_io(f->event, &f->disk_source, disk_event_fd(f->disk), EPOLLIN, on_disk,
+                                    f->disk) >= 0);
 }
 
 static int set_up(void **state) {
