@@ -326,8 +326,9 @@ static void child_ended(void *userdata, struct child *c) {
         struct daemon *d = userdata;
         struct segment_worker *w;
 
+        /* SIGTERM ends only a trainer that is about to begin: it has learned nothing yet. */
         if (c->number == CHILDREN_TRAINER && d->stopping && !c->killed_ns &&
-            strcmp(c->last_exit, "exit status 0") != 0)
+            strcmp(c->last_exit, "exit status 0") != 0 && strncmp(c->last_exit, "signal 15", 9) != 0)
                 log_warning(
                         "the trainer could not save at the end (%s): what it learned since the checkpoint at "
                         "step %ju is lost",
