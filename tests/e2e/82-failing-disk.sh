@@ -7,7 +7,11 @@
 
 # EIO, and the disk works again.
 make_failing_disk -O ^has_journal
-mount_again() { mount "/dev/$zram" "$state"; }
+# What the disk refused may also have been an inode: as everybody would, look over the file system first.
+mount_again() {
+        e2fsck -fy "/dev/$zram" >"$tmp/e2fsck" 2>&1 || [ $? -le 2 ] || fail "e2fsck: $(cat "$tmp/e2fsck")"
+        mount "/dev/$zram" "$state"
+}
 start_roomy
 wait_until '.state == "training" and .checkpoint.step > 0'
 fail_disk
