@@ -291,6 +291,9 @@ static void put_bad_file(struct test *t) {
         (void) snprintf(folder, sizeof(folder), "%s/spill/worker_%u", t->fleet.state, NUMBERED_SLOTS);
         (void) snprintf(from, sizeof(from), "%s/batch.tmp", folder);
         (void) snprintf(to, sizeof(to), "%s/batch_%06u.json", folder, t->n_bad_files);
+        *strrchr(folder, '/') = '\0'; /* the workers make it, if there has been one yet */
+        (void) mkdir(folder, 0700);
+        folder[strlen(folder)] = '/';
         (void) mkdir(folder, 0700);
         f = fopen(from, "we");
         if (!f || fputs("[{\"board\":[0,1,2", f) < 0 || fclose(f) < 0 ||
