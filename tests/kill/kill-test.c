@@ -23,16 +23,17 @@
 #include "tests/kill/audit.h"
 #include "tests/kill/fleet.h"
 
-#define N_WORKERS       3u
-#define POLL_NS         (200 * UINT64_C(1000))
-#define FLOWS           300u            /* samples that say that all is at work again */
-#define RATE            60000u          /* samples a second; the window holds those of some seconds */
-#define PATIENCE_NS     (90 * NS_PER_S) /* after which something is stuck; a full machine is slow */
-#define POINT_NS        (3 * NS_PER_S)  /* that it may take to come to a pause point */
-#define ROUND           20u             /* kills between two looks at whether each lane moves */
-#define SHARE_OF_POINTS 55u             /* percent of the kills */
-#define SHARE_OF_SPILLS 15u   /* percent of the kills before which azpard stands still for a while */
-#define ALL_POINTS      1000u /* kills after which every point must have been reached */
+#define N_WORKERS        3u
+#define POLL_NS          (200 * UINT64_C(1000))
+#define FLOWS            300u             /* samples that say that all is at work again */
+#define RATE             60000u           /* samples a second; the window holds those of some seconds */
+#define PATIENCE_NS      (90 * NS_PER_S)  /* after which something is stuck; a full machine is slow */
+#define STOP_PATIENCE_NS (180 * NS_PER_S) /* a last checkpoint may wait for a busy disk */
+#define POINT_NS         (3 * NS_PER_S)   /* that it may take to come to a pause point */
+#define ROUND            20u              /* kills between two looks at whether each lane moves */
+#define SHARE_OF_POINTS  55u              /* percent of the kills */
+#define SHARE_OF_SPILLS  15u   /* percent of the kills before which azpard stands still for a while */
+#define ALL_POINTS       1000u /* kills after which every point must have been reached */
 
 enum way { WORKER, AZPARD, RARE, CHILD, START, FINISH, SPILL, REFILL, REJECT, TRAINER };
 
@@ -53,7 +54,7 @@ static const char settings[] =
         "sync_interval = 0.1\n"
         "[train]\ndevice = cpu\nbatch = 32\npublish_interval = 20\ncheckpoint_interval = 50\n"
         "keep = 2\n"
-        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\n"
+        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\nstop_timeout = 150\n"
         "spill_after = 0.005\nspill_max = 33554432\n";
 
 struct test {
@@ -465,7 +466,7 @@ static void finish(struct test *t) {
         atomic_store(&t->shared->hold, 1);
         must_become(t, is_drained, NULL, "all lanes and spill files are empty");
         (void) kill(t->fleet.pid, SIGTERM);
-        end = clock_now_ns() + PATIENCE_NS;
+        end = clock_now_ns() + STOP_PATIENCE_NS;
         while (!fleet_has_ended(&t->fleet, &status) && clock_now_ns() < end)
                 clock_sleep_ns(POLL_NS);
         if (t->fleet.pid || status != 0)

@@ -38,16 +38,17 @@
 #include "tests/kill/audit.h"
 #include "tests/kill/fleet.h"
 
-#define N_WORKERS   3u
-#define POLL_NS     (200 * UINT64_C(1000))
-#define PATIENCE_NS (90 * NS_PER_S)
-#define PACE_US     300 /* so that a window's worth of samples takes longer than several syncs */
-#define PAGE        4096
-#define SECTOR      512
-#define AT_WORK     2000 /* samples that come in between two copies, at least */
-#define WORKS_AGAIN 300  /* samples that come in on a copy */
-#define STALE       500  /* samples of a sync that a page may have missed with --stale */
-#define COPY_MAX    (UINT64_C(1) << 30)
+#define N_WORKERS        3u
+#define POLL_NS          (200 * UINT64_C(1000))
+#define PATIENCE_NS      (90 * NS_PER_S)
+#define STOP_PATIENCE_NS (180 * NS_PER_S) /* a last checkpoint may wait for a busy disk */
+#define PACE_US          300 /* so that a window's worth of samples takes longer than several syncs */
+#define PAGE             4096
+#define SECTOR           512
+#define AT_WORK          2000 /* samples that come in between two copies, at least */
+#define WORKS_AGAIN      300  /* samples that come in on a copy */
+#define STALE            500  /* samples of a sync that a page may have missed with --stale */
+#define COPY_MAX         (UINT64_C(1) << 30)
 
 static const char settings[] =
         "[game]\nname = connect4\n"
@@ -57,7 +58,7 @@ static const char settings[] =
         "sync_interval = 0.1\n"
         "[train]\ndevice = cpu\nbatch = 32\npublish_interval = 3\ncheckpoint_interval = 4\n"
         "keep = 2\n"
-        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\n"
+        "[service]\nlane_bytes = 65536\nrestart_limit = 1000\nstop_timeout = 150\n"
         "spill_after = 0.005\nspill_max = 33554432\n";
 
 /* An azpard and who watches it. */
@@ -192,7 +193,7 @@ static void stop_side(struct test *t, struct side *s) {
 
         atomic_store(&s->shared->hold, 1);
         run_until(t, s, is_drained, 0, "lanes and spill files stay");
-        end = clock_now_ns() + PATIENCE_NS;
+        end = clock_now_ns() + STOP_PATIENCE_NS;
         (void) kill(s->fleet.pid, SIGTERM);
         while (!fleet_has_ended(&s->fleet, &status) && clock_now_ns() < end)
                 clock_sleep_ns(POLL_NS);
