@@ -76,6 +76,7 @@ static bool should_stop(const struct loop *l) {
 static void tell(struct loop *l) {
         const struct checkpoint *s = learner_state(l->learner);
 
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(STEP, s->step)));
         put(&l->page->step, s->step);
         put(&l->page->samples_trained, s->samples_trained);
         put(&l->page->samples_inserted, l->limiter.inserted);
