@@ -654,7 +654,8 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
                 r = add_children(d, e);
         if (r < 0)
                 return r;
-        return control_new(d->event, socket_path, -1, &control_ops, d, &d->control, e);
+        return control_new(d->event, socket_path, notify_take_control(&d->notify), &control_ops, d,
+                           &d->control, e);
 }
 
 /*

@@ -36,7 +36,7 @@ static void close_passed(int fd, const char *name, const char *why) {
         (void) close(fd);
 }
 
-static int take_passed(struct notify *n, int fd, const char *name, struct error *e) {
+static void take_passed(struct notify *n, int fd, const char *name) {
         if (strcmp(name, NOTIFY_SEGMENT) == 0 && n->n_segments < NOTIFY_SEGMENTS_MAX)
                 n->segments[n->n_segments++] = fd;
         else if (strcmp(name, NOTIFY_SEGMENT) == 0)
@@ -45,33 +45,24 @@ static int take_passed(struct notify *n, int fd, const char *name, struct error 
                 close_passed(fd, name, "is neither '" NOTIFY_CONTROL "' nor '" NOTIFY_SEGMENT "'");
         else if (n->control_fd >= 0)
                 close_passed(fd, name, "is a second one");
-        else if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
-                (void) close(fd);
-                return error_set(e, -ENOTSOCK,
-                                 "descriptor %d, passed by systemd as '" NOTIFY_CONTROL
-                                 "', is not a listening Unix stream socket (ListenStream=/PATH)",
-                                 fd);
-        } else
+        else
                 n->control_fd = fd;
-        return 0;
 }
 
 static int take_descriptors(struct notify *n, struct error *e) {
         char **names = NULL;
-        int n_fds = sd_listen_fds_with_names(1, &names), r = 0;
+        int n_fds = sd_listen_fds_with_names(1, &names);
 
         if (n_fds < 0)
-                return error_errno(e, n_fds,
-                                   "passed descriptors: LISTEN_FDS, LISTEN_FDNAMES or LISTEN_PID is wrong");
+                return error_errno(
+                        e, n_fds,
+                        "could not take up passed descriptors by LISTEN_FDS, LISTEN_FDNAMES and LISTEN_PID");
         for (int i = 0; i < n_fds; i++) {
-                int result = take_passed(n, SD_LISTEN_FDS_START + i, names[i], r == 0 ? e : NULL);
-
-                if (r == 0)
-                        r = result;
+                take_passed(n, SD_LISTEN_FDS_START + i, names[i]);
                 free(names[i]);
         }
         free(names);
-        return r;
+        return 0;
 }
 
 /* An address that cannot be used must not keep azpard from its work. */

@@ -66,13 +66,12 @@ struct notify {
  * so that no child believes that it is meant.  Descriptors with an unknown name are closed, with a warning
  * each.
  *
- * Return: 0, also without systemd; a negative errno with a text: LISTEN_FDS says something impossible, or
- * what was passed as "control" is not a listening Unix stream socket.
+ * Return: 0, also without systemd; a negative errno with a text: LISTEN_FDS says something impossible.
  */
 must_check_ int notify_init(struct notify *n, struct error *e);
 void notify_deinit(struct notify *n);
 
-/* The passed control socket, now the caller's; -1: none was passed. */
+/* The descriptor passed as control socket, now the caller's and not yet looked at; -1: none was passed. */
 int notify_take_control(struct notify *n);
 
 /* A stored descriptor of shared memory, now the caller's, as foreign as any file; -1: there is none (any more). */
