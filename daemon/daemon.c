@@ -260,6 +260,7 @@ static int before_sleep(sd_event_source *source, void *userdata) {
         int enabled = SD_EVENT_OFF, r;
 
         (void) source;
+        window_sync_look(d->sync);
         r = sd_event_source_get_enabled(d->drain, &enabled);
         if (r < 0 || enabled != SD_EVENT_OFF)
                 return MIN(r, 0); /* we will look by ourselves */
