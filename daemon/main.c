@@ -176,9 +176,7 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
         r = statedir_open(&d->state, state_path, e);
         if (r < 0)
                 return r;
-        r = options_instance(o, d->state.path, d->instance, e);
-        if (r < 0)
-                return r;
+        options_instance(o, d->state.path, d->instance);
         r = options_socket_path(o, d->state.path, d->instance, socket_path, e);
         if (r < 0)
                 return r;
