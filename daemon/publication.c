@@ -87,7 +87,7 @@ static void tell_announced(struct publication *p) {
                 return;
         p->told_ns = p->announced_ns;
         log_event(LOG_EVENT_WEIGHTS_ANNOUNCED, LOG_FIELDS(LOG_NUMBER(GENERATION, p->info.generation)),
-                  "new weights: generation %ju at step %ju, the %juth since azpard started",
+                  "new weights: generation %ju at step %ju, %ju published since azpard started",
                   (uintmax_t) p->info.generation, (uintmax_t) p->info.step, (uintmax_t) p->n_announced);
 }
 
