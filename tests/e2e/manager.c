@@ -283,9 +283,11 @@ static int run(const char *folder, char **command) {
                 (void) strcat(strcat(names, i > 0 ? ":" : ""), all[i].name);
         }
         (void) close_range(FIRST_FD + n_all, ~0u, 0);
-        (void) snprintf(number, sizeof(number), "%u", n_all);
-        (void) setenv("LISTEN_FDS", number, 1);
-        (void) setenv("LISTEN_FDNAMES", names, 1);
+        if (n_all > 0) {
+                (void) snprintf(number, sizeof(number), "%u", n_all);
+                (void) setenv("LISTEN_FDS", number, 1);
+                (void) setenv("LISTEN_FDNAMES", names, 1);
+        }
         (void) snprintf(number, sizeof(number), "%d", (int) getpid());
         (void) setenv("LISTEN_PID", number, 1);
         if (getenv("WATCHDOG_USEC"))
