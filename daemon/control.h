@@ -29,7 +29,7 @@ struct refill_import;
 #define CONTROL_IDLE_US       30000000   /* a client that neither asks nor reads for that long is dropped */
 
 /* Clients other than root and azpard's own user get this part of azpard's time, and so much of it at once. */
-#define CONTROL_SHARE    50 /* one in so many */
+#define CONTROL_SHARE    100 /* one in so many */
 #define CONTROL_BURST_NS UINT64_C(20000000)
 #define CONTROL_REST_NS  UINT64_C(100000000) /* how long they wait, then, at the least */
 
@@ -48,6 +48,8 @@ struct control_ops {
         int (*import)(void *userdata, int fd, uint64_t *ret_ticket, struct error *e);
         /* 1: durable; 0: not yet; negative errno with a text: refused or failed. */
         int (*import_done)(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e);
+        /* Read the configuration again; *ret_answer is the whole answer, new and owned by the caller. */
+        int (*reload)(void *userdata, cJSON **ret_answer, struct error *e);
         /* Begin to stop; returns at once. */
         int (*stop)(void *userdata, struct error *e);
 };

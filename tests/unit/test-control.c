@@ -33,7 +33,7 @@ static char path[64];
 /* --- the fake azpard --- */
 
 static struct fake {
-        unsigned workers, n_status, n_stopped;
+        unsigned workers, n_status, n_stopped, n_reloads;
         int paused;
         size_t padding;      /* bytes that make the status long */
         int checkpoint_done; /* what checkpoint_done() gives */
@@ -108,6 +108,16 @@ static int fake_import_done(void *userdata, uint64_t ticket, struct refill_impor
         return f->import_done < 0 ? error_set(e, f->import_done, "sample 3 is bad") : f->import_done;
 }
 
+static int fake_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        struct fake *f = userdata;
+
+        f->n_reloads++;
+        if (f->fail)
+                return error_set(e, f->fail, "/etc/azpar/azpar.conf:12: neither [section] nor key = value");
+        *ret_answer = cJSON_Parse("{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[]}");
+        return 0;
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         struct fake *f = userdata;
 
@@ -116,10 +126,9 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
-                                             fake_set_paused,      fake_checkpoint,
-                                             fake_checkpoint_done, fake_import,
-                                             fake_import_done,     fake_stop };
+static const struct control_ops fake_ops = { fake_status,      fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint,  fake_checkpoint_done, fake_import,
+                                             fake_import_done, fake_reload,          fake_stop };
 
 struct house {
         sd_event *event;
@@ -214,6 +223,13 @@ static void test_commands(void **state) {
         assert_int_equal(fake.paused, 1);
         assert_string_equal(say(h, fd, "{\"command\":\"resume\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.paused, 0);
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\",\"id\":5}\n"),
+                            "{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[],\"id\":5}\n");
+        fake.fail = -EINVAL;
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\"}\n"),
+                            "{\"ok\":false,\"error\":\"/etc/azpar/azpar.conf:12: neither [section] nor key = "
+                            "value\",\"code\":\"EINVAL\"}\n");
+        assert_int_equal(fake.n_reloads, 2);
         assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.n_stopped, 1);
         assert_int_equal(n_clients(h), 1); /* its end is the second answer */
@@ -363,7 +379,7 @@ static void test_help(void **state) {
         assert_int_equal(cJSON_GetObjectItem(answer, "id")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "clients")->valuedouble, CONTROL_MAX_CLIENTS);
         assert_int_equal(cJSON_GetObjectItem(limits, "request_bytes")->valuedouble, CONTROL_REQUEST_MAX);
-        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 2);
+        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "idle_s")->valuedouble, 30);
         /* every command that it names is one */
         cJSON_ArrayForEach(item, cJSON_GetObjectItem(answer, "commands")) {
@@ -841,6 +857,20 @@ static void test_import(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* What strangers send along never gets into azpard. */
+static void test_strangers_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int file = open("/dev/null", O_RDONLY), fd = admitted(h, &stranger);
+        const int one[] = { file };
+        unsigned before = n_descriptors();
+
+        assert_string_equal(say_with(h, fd, "{", one, 1), "");
+        assert_int_equal(n_descriptors(), before);
+        assert_non_null(strstr(say_with(h, fd, "\"command\":\"status\"}\n", one, 1), "\"ok\":true"));
+        assert_non_null(strstr(say_with(h, fd, "{\"command\":\"import\"}\n", one, 1), "\"code\":\"EPERM\""));
+        assert_int_equal(n_descriptors(), before);
+}
+
 /* A descriptor is nothing that other commands, pieces of requests or half-sent ones could use or leak. */
 static void test_stray_descriptors(void **state) {
         struct house *h = *state;
@@ -956,8 +986,8 @@ static void test_gone(void **state) {
 }
 
 static void test_strangers(void **state) {
-        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"", "\"resume\"",
-                                               "\"checkpoint\"", "\"stop\"" };
+        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"",  "\"resume\"",
+                                               "\"checkpoint\"",          "\"reload\"", "\"stop\"" };
         struct house *h = *state;
         cleanup_(fd_closep) int fd = -1;
 
@@ -976,6 +1006,7 @@ static void test_strangers(void **state) {
         }
         assert_int_equal(fake.workers, 0);
         assert_int_equal(fake.paused, -1);
+        assert_int_equal(fake.n_reloads, 0);
         assert_int_equal(fake.n_stopped, 0);
         assert_non_null(strstr(say(h, fd, "{\"command\":\"help\"}\n"), "\"changes\":true,\"allowed\":false"));
         /* azpard's own user may, also when that is not root. */
@@ -1184,6 +1215,7 @@ int main(void) {
                 TEST(test_passed_socket),
                 TEST(test_passed_nonsense),
                 TEST(test_import),
+                TEST(test_strangers_descriptors),
                 TEST(test_stray_descriptors),
         };
 
