@@ -36,6 +36,14 @@ enum { FD_CONFIG = 3, FD_SEGMENT, FD_STATE, FD_WAKE, FD_CHILDREN_LOCK, FD_WINDOW
 #define WATCH_LATE_NS (3 * NS_PER_S)
 #define MAX_ARGUMENTS 16
 
+/*
+ * Of 1000, added to what azpard has: when memory runs out, a worker goes first, whose games in play are all
+ * that is lost, then the trainer, which goes on from its checkpoint, and azpard last.
+ */
+#define OOM_TRAINER 250
+#define OOM_WORKER  500
+#define OOM_MAX     1000
+
 struct children {
         sd_event *event;
         struct children_ops ops;
@@ -80,6 +88,9 @@ static const char *child_name(const struct child *c, char buf[24]) {
         return buf;
 }
 
+/* For LOG_FIELDS(). */
+#define WORKER_OF(c) LOG_NUMBER_IF(!is_trainer(c), WORKER, (c)->number)
+
 int children_find_program(const char *name, char *ret, size_t size, struct error *e) {
         char self[PATH_MAX];
         ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -113,6 +124,19 @@ static void child_set_signals(void) {
         (void) sigaction(SIGPIPE, &sa, NULL);
         (void) sigemptyset(&none);
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Where the kernel does not let us, it chooses by size alone. */
+static void child_offer_to_oom_killer(const struct child *c) {
+        cleanup_(fd_closep) int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+        char text[16] = "";
+        int n;
+
+        if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+                return;
+        n = atoi(text) + (is_trainer(c) ? OOM_TRAINER : OOM_WORKER);
+        n = snprintf(text, sizeof(text), "%d", MIN(n, OOM_MAX));
+        (void) !pwrite(fd, text, (size_t) n, 0);
 }
 
 /* Put the descriptors where the arguments say and close all others. */
@@ -186,6 +210,7 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         (void) setpgid(0, 0);
         child_set_signals();
         child_set_environment(c);
+        child_offer_to_oom_killer(c);
         r = child_set_fds(s, c);
         if (r == 0) {
                 PAUSE_POINT(CHILD_BEFORE_EXEC);
@@ -218,8 +243,8 @@ static uint64_t healthy_ns(const struct child *c) {
         return c->first_beat_ns ? c->last_beat_ns - c->first_beat_ns : 0;
 }
 
-/* Start it again in @delay_ns; c->last_exit says what happened. */
-static void child_back_off(struct child *c, uint64_t delay_ns) {
+/* Start it again in @delay_ns; c->last_exit says what happened. @started: it ran, and crashed. */
+static void child_back_off(struct child *c, bool started, uint64_t delay_ns) {
         char name[24];
         int r;
 
@@ -228,13 +253,19 @@ static void child_back_off(struct child *c, uint64_t delay_ns) {
                 r = sd_event_source_set_enabled(c->restart, SD_EVENT_ONESHOT);
         if (r < 0) {
                 c->phase = CHILD_PARKED;
-                log_error("%s parked: no timer for its next start: %s; `azparctl resume` tries again",
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked: no timer for its next start: %s; `azparctl resume` tries again",
                           child_name(c, name), strerror(-r));
                 return;
         }
         c->phase = CHILD_BACKOFF;
-        log_warning("%s: %s; starting it again in %.1f s", child_name(c, name), c->last_exit,
-                    (double) delay_ns / NS_PER_S);
+        log_event(started ? LOG_EVENT_CHILD_CRASHED : LOG_EVENT_CHILD_NOT_STARTED,
+                  LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                             LOG_TEXT(REASON, c->last_exit)),
+                  "%s: %s; starting it again in %.1f s", child_name(c, name), c->last_exit,
+                  (double) delay_ns / NS_PER_S);
 }
 
 /* The child crashed; c->last_exit says how. */
@@ -245,15 +276,21 @@ static void child_crashed(struct child *c, bool hopeless) {
 
         r = backoff_crashed(&c->backoff, healthy_ns(c), hopeless, c->children->restart_limit, &delay_ns);
         if (r == BACKOFF_E_RESTART) {
-                child_back_off(c, delay_ns);
+                child_back_off(c, true, delay_ns);
                 return;
         }
         c->phase = CHILD_PARKED;
         if (hopeless)
-                log_error("%s parked: %s, so another start cannot help; `azparctl resume` tries again",
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked: %s, so another start cannot help; `azparctl resume` tries again",
                           child_name(c, name), c->last_exit);
         else
-                log_error("%s parked after %ju crashes at once in a row, the last one: %s; `azparctl resume` "
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked after %ju crashes at once in a row, the last one: %s; `azparctl resume` "
                           "tries again",
                           child_name(c, name), (uintmax_t) c->backoff.n_crashes, c->last_exit);
 }
@@ -281,10 +318,19 @@ static bool is_excused(const siginfo_t *si) {
         return si->si_code == CLD_EXITED ? si->si_status == EX_TEMPFAIL : si->si_status == SIGBUS;
 }
 
+/* It ended as it was told to.  By SIGTERM itself if it had not come so far as to catch it. */
+static bool is_clean(const struct child *c, const siginfo_t *si) {
+        if (si->si_code == CLD_EXITED)
+                return si->si_status == 0;
+        return c->renewal == CHILD_RENEWAL_UNDER_WAY && si->si_code == CLD_KILLED && si->si_status == SIGTERM;
+}
+
 static void child_ended(struct child *c, const siginfo_t *si) {
-        bool clean = si->si_code == CLD_EXITED && si->si_status == 0;
+        bool clean = is_clean(c, si), renewed = c->told_to_finish && clean;
 
         describe_exit(c, si);
+        if (!renewed || !is_wanted(c))
+                c->renewal = CHILD_RENEWAL_NONE;
         c->source = sd_event_source_disable_unref(c->source);
         c->pidfd = (fd_closep(&c->pidfd), -1);
         c->pid = 0;
@@ -292,10 +338,10 @@ static void child_ended(struct child *c, const siginfo_t *si) {
         c->children->ops.ended(c->children->userdata, c);
         if (!is_wanted(c))
                 return;
-        if (c->told_to_finish && clean)
+        if (renewed)
                 child_start(c); /* it was told to leave, and is wanted again */
         else if (is_excused(si))
-                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
+                child_back_off(c, true, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
 }
@@ -376,13 +422,16 @@ static void child_start(struct child *c) {
         assert(c->pid == 0);
         (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
         c->told_to_finish = c->silent = false;
+        if (c->renewal == CHILD_RENEWAL_DUE)
+                c->renewal = CHILD_RENEWAL_NONE; /* this start does it */
         c->killed_ns = c->first_beat_ns = 0;
         c->started_ns = c->last_beat_ns = now;
         r = child_fork(c, &e);
         if (r < 0) {
                 /* Not its fault but the machine's or ours, and it may pass: that never parks it. */
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "not started: %.48s", e.text);
-                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
+                c->renewal = CHILD_RENEWAL_NONE;
+                child_back_off(c, false, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
                 return;
         }
         c->beat = c->children->ops.heartbeat(c->children->userdata, c);
@@ -404,6 +453,49 @@ static void child_signal(struct child *c, int sig) {
         if (sig == SIGKILL && !c->killed_ns)
                 c->killed_ns = clock_now_ns();
         (void) pidfd_send_signal(c->pidfd, sig, NULL, 0);
+}
+
+/* ---- renewal ---- */
+
+static void child_finish(struct child *c) {
+        c->renewal = CHILD_RENEWAL_UNDER_WAY;
+        c->told_to_finish = true;
+        child_signal(c, SIGTERM);
+}
+
+/* Tell as many workers to finish as may be under way at a time; called again by each children_watch(). */
+static void renew_next(struct children *s) {
+        unsigned n_under_way = 0, n_most = MAX(s->n_desired / 2, 1u);
+
+        for (unsigned i = 0; i < s->n_desired; i++)
+                n_under_way += s->all[i].renewal == CHILD_RENEWAL_UNDER_WAY;
+        for (unsigned i = 0; i < s->n_desired && n_under_way < n_most; i++) {
+                if (s->all[i].renewal != CHILD_RENEWAL_DUE)
+                        continue;
+                child_finish(&s->all[i]);
+                n_under_way++;
+        }
+}
+
+/* It needs a new process; the caller decides when. */
+static void child_renew(struct child *c) {
+        switch (c->phase) {
+        case CHILD_OFF:
+                return;
+        case CHILD_RUNNING:
+                break;
+        case CHILD_BACKOFF:
+        case CHILD_PARKED:
+                c->n_restarts++;
+                c->backoff = (struct backoff){ 0 };
+                child_start(c);
+                return;
+        }
+        if (c->killed_ns)
+                return; /* it dies, and its successor gets what is new in any case */
+        if (c->renewal == CHILD_RENEWAL_UNDER_WAY && c->told_to_finish)
+                return; /* so does the successor of one that is about to end */
+        c->renewal = CHILD_RENEWAL_DUE;
 }
 
 /* The timer of its back-offs, made beforehand: a child must not stay away because there was no memory then.
@@ -487,10 +579,11 @@ void children_set_workers(struct children *s, unsigned n) {
                         continue;
                 }
                 (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
-                if (c->phase == CHILD_RUNNING)
-                        c->told_to_finish = true;
-                else
+                if (c->phase != CHILD_RUNNING)
                         c->phase = CHILD_OFF;
+                if (!c->told_to_finish)
+                        c->renewal = CHILD_RENEWAL_NONE;
+                c->told_to_finish = true;
         }
 }
 
@@ -499,6 +592,33 @@ void children_unpark(struct children *s) {
                 if (s->all[i].phase == CHILD_PARKED && is_wanted(&s->all[i]))
                         child_want(&s->all[i]);
         }
+}
+
+void children_set_limits(struct children *s, uint64_t heartbeat_timeout_ns, uint64_t restart_limit) {
+        s->heartbeat_timeout_ns = heartbeat_timeout_ns;
+        s->restart_limit = restart_limit;
+}
+
+void children_set_config(struct children *s, int fd) {
+        s->fds.config = fd;
+}
+
+void children_renew_trainer(struct children *s) {
+        struct child *c = &s->all[CHILDREN_TRAINER];
+
+        if (s->stopping)
+                return;
+        child_renew(c);
+        if (c->renewal == CHILD_RENEWAL_DUE)
+                child_finish(c);
+}
+
+void children_renew_workers(struct children *s) {
+        if (s->stopping)
+                return;
+        for (unsigned i = 0; i < s->n_desired; i++)
+                child_renew(&s->all[i]);
+        renew_next(s);
 }
 
 void children_watch(struct children *s, uint64_t now_ns) {
@@ -520,22 +640,31 @@ void children_watch(struct children *s, uint64_t now_ns) {
                         child_signal(c, SIGKILL);
                         continue;
                 }
+                if (c->renewal == CHILD_RENEWAL_UNDER_WAY && c->told_to_finish)
+                        child_signal(c, SIGTERM); /* likewise */
                 beat = s->ops.heartbeat(s->userdata, c);
                 if (beat != c->beat) {
                         c->beat = beat;
                         c->last_beat_ns = now_ns;
                         if (!c->first_beat_ns)
                                 c->first_beat_ns = now_ns;
+                        if (c->renewal == CHILD_RENEWAL_UNDER_WAY && !c->told_to_finish)
+                                c->renewal = CHILD_RENEWAL_NONE;
                         continue;
                 }
                 c->last_beat_ns = MIN(c->last_beat_ns + excused, now_ns);
                 if (now_ns - c->last_beat_ns <= s->heartbeat_timeout_ns)
                         continue;
-                log_warning("%s (pid %d) has been silent for %.4g s: killing it", child_name(c, name),
-                            (int) c->pid, (double) (now_ns - c->last_beat_ns) / NS_PER_S);
+                log_event(LOG_EVENT_CHILD_HUNG,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_NUMBER(CHILD_PID, c->pid),
+                                     LOG_NUMBER(SECONDS, (now_ns - c->last_beat_ns) / NS_PER_S)),
+                          "%s (pid %d) has been silent for %.4g s: killing it", child_name(c, name),
+                          (int) c->pid, (double) (now_ns - c->last_beat_ns) / NS_PER_S);
                 c->silent = true;
                 child_signal(c, SIGKILL);
         }
+        renew_next(s);
 }
 
 void children_kill(struct children *s, unsigned number) {
@@ -551,6 +680,7 @@ void children_stop(struct children *s) {
                 if (c->restart)
                         (void) sd_event_source_set_enabled(c->restart, SD_EVENT_OFF);
                 c->told_to_finish = true;
+                c->renewal = CHILD_RENEWAL_NONE;
                 if (c->phase != CHILD_RUNNING)
                         c->phase = CHILD_OFF;
                 child_signal(c, SIGTERM);

@@ -165,31 +165,49 @@ static bool find_spill_trouble(const struct status_sources *s, char *reason) {
         return refill;
 }
 
-/* What keeps azpar from doing all of its work. Return: false if nothing does. */
-static bool find_degradation(const struct status_sources *s, char *reason) {
+bool status_is_degraded(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]) {
         const struct child *trainer = children_get(s->children, CHILDREN_TRAINER);
         int save_errno = (int) MIN(LOAD(s->segment->trainer->save_errno), (uint32_t) INT_MAX);
 
-        reason[0] = '\0';
+        ret_reason[0] = '\0';
         if (intake_error(s->intake))
-                (void) snprintf(reason, STATUS_REASON_MAX, "could not write the replay window: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "could not write the replay window: %s",
                                 strerror(-intake_error(s->intake)));
         else if (window_sync_error(s->sync))
-                (void) snprintf(reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
                                 strerror(-window_sync_error(s->sync)));
         else if (trainer->phase == CHILD_PARKED)
-                (void) snprintf(reason, STATUS_REASON_MAX, "trainer is parked: %s", trainer->last_exit);
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "trainer is parked: %s", trainer->last_exit);
         else if (trainer->phase == CHILD_BACKOFF)
-                (void) snprintf(reason, STATUS_REASON_MAX, "trainer is being restarted: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "trainer is being restarted: %s",
                                 trainer->last_exit);
         else if (save_errno)
-                (void) snprintf(reason, STATUS_REASON_MAX, "the trainer could not save: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "the trainer could not save: %s",
                                 strerror(save_errno));
-        else if (!find_idle_workers(s, reason) && !find_spill_trouble(s, reason) &&
+        else if (!find_idle_workers(s, ret_reason) && !find_spill_trouble(s, ret_reason) &&
                  s->publication->refused_reason[0])
-                (void) snprintf(reason, STATUS_REASON_MAX, "published weights refused: %.220s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "published weights refused: %.220s",
                                 s->publication->refused_reason);
-        return reason[0];
+        return ret_reason[0];
+}
+
+/* What a start waits for. */
+static const char *starting(const struct status_sources *s, char *reason) {
+        (void) snprintf(reason, STATUS_REASON_MAX, "%s",
+                        LOAD(s->segment->header->generation) == 0 ? "waiting for the trainer's first weights"
+                                                                  : "waiting for the trainer");
+        return "starting";
+}
+
+/* What a stop waits for. */
+static const char *stopping(const struct status_sources *s, char *reason) {
+        unsigned n_workers = children_n_workers_running(s->children);
+
+        if (children_get(s->children, CHILDREN_TRAINER)->phase == CHILD_RUNNING)
+                (void) snprintf(reason, STATUS_REASON_MAX, "waiting for the trainer to save");
+        else if (n_workers > 0)
+                (void) snprintf(reason, STATUS_REASON_MAX, "waiting for %u workers to end", n_workers);
+        return "stopping";
 }
 
 const char *status_state(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]) {
@@ -198,13 +216,13 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
 
         ret_reason[0] = '\0';
         if (s->stopping)
-                return "stopping";
-        if (find_degradation(s, ret_reason))
+                return stopping(s, ret_reason);
+        if (status_is_degraded(s, ret_reason))
                 return "degraded";
         if (LOAD(s->segment->header->pause))
                 return "paused";
         if (!children_get(s->children, CHILDREN_TRAINER)->first_beat_ns)
-                return "starting";
+                return starting(s, ret_reason);
         switch (trainer) {
         case TRAINER_FILLING:
                 (void) snprintf(ret_reason, STATUS_REASON_MAX, "%ju of %ju samples that training starts with",
@@ -220,7 +238,7 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
         case TRAINER_PAUSED:
                 return "paused";
         default:
-                return "starting";
+                return starting(s, ret_reason);
         }
 }
 
@@ -482,11 +500,13 @@ void status_line(const struct status_sources *s, char *ret, size_t size) {
         double loss = load_double(&s->segment->trainer->smooth_total);
         char reason[STATUS_REASON_MAX], count[16], loss_text[32] = "";
         const char *state = status_state(s, reason);
+        bool is_plain = strcmp(state, "training") == 0;
 
         if (isfinite(loss) && loss > 0.0)
                 (void) snprintf(loss_text, sizeof(loss_text), ", loss %.3g", loss);
-        (void) snprintf(ret, size, "%s%s%s: generation %ju, %s samples, %.1f games/s%s", state,
-                        *reason ? ", " : "", reason, (uintmax_t) LOAD(s->segment->header->generation),
+        (void) snprintf(ret, size, "%s%s%s%sgeneration %ju, %s samples, %.1f games/s%s",
+                        is_plain ? "" : state, *reason ? ", " : "", reason, is_plain ? "" : ": ",
+                        (uintmax_t) LOAD(s->segment->header->generation),
                         short_count(window_tail(s->window), count),
                         rates_per_s(s->rates, RATES_ALL, RATE_GAMES), loss_text);
 }
