@@ -73,7 +73,7 @@ if [ "$(id -u)" = 0 ]; then
         chmod 755 "$state"
         chmod 666 "$socket"
         $as_nobody "$azparctl" --state "$state" --json status | jq -e .ok >/dev/null || fail "a stranger may not look"
-        for command in "workers 1" pause resume checkpoint stop; do
+        for command in "workers 1" pause resume checkpoint reload stop; do
                 # shellcheck disable=SC2086
                 refused "for root and user id 0; you are user id 65534" $as_nobody "$azparctl" --state "$state" $command
         done
