@@ -69,6 +69,13 @@ static int client_flush(struct control_client *c) {
         return c->ends ? -ECONNABORTED : 0;
 }
 
+/* Answers are ASCII, whatever stands in a path: not all paths are UTF-8, but all JSON is. */
+static void make_ascii(char *text) {
+        for (; *text; text++)
+                if (*text < ' ' || *text > '~')
+                        *text = '?';
+}
+
 /* Takes @answer, which may be NULL: no memory. Return: 0; negative errno: the client is to be dropped. */
 static int client_answer(struct control_client *c, cJSON *answer) {
         cleanup_(cJSON_Deletep) cJSON *owned = answer;
@@ -79,6 +86,7 @@ static int client_answer(struct control_client *c, cJSON *answer) {
         assert(!c->out); /* who has an answer pending is not read from */
         if (!text || n + 1 > CONTROL_OUTPUT_MAX)
                 return -ENOMEM;
+        make_ascii(text);
         line = realloc(text, n + 2);
         if (!line)
                 return -ENOMEM;
