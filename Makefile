@@ -39,7 +39,8 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
+	python3 python3-msgpack socat
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -85,8 +86,10 @@ fuzz_targets := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
+# The manual against what runs; man-NAME is tests/man/NAME.sh.
+man_tests   := $(patsubst tests/man/%.sh,man-%,$(wildcard tests/man/*.sh))
 # What else `make check` runs; sanitizers have nothing to find there.
-more_tests  := $(if $(filter release,$(VARIANT)),model)
+more_tests  := $(if $(filter release,$(VARIANT)),model $(man_tests))
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
