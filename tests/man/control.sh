@@ -24,6 +24,7 @@ tests/man/check "$build" >/dev/null || fail "the manual is wrong to begin with: 
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/default 15/default 16/'
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/5 to 20/5 to 19/'
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/side of/edge of/'
+sees "game.size" azpar.conf.5 '/^\.It Cm size/,/Reload/s/needs a restart of azpard/at once/'
 sees "search.cpuct" azpar.conf.5 's/^\.It Cm cpuct$/.It Cm c_puct/'
 sees "service.restart_limit" azpar.conf.5 '/^\.It Cm restart_limit/,/default/d'
 sees "network.filters 128" azpar.conf.5 's/network.filters Ta 128/network.filters Ta 64/'
