@@ -7,31 +7,44 @@ tmp=$(mktemp -d "${TMPDIR:-/tmp}/azpar-control-XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 fail() { echo "FAIL: $*" && exit 1; }
 n=0
+edited=() patterns=()
 
-# sees PATTERN PAGE EDIT: with that edit (of sed) check fails with one complaint that has PATTERN, or as many as its
-# direction needs.
+# sees PATTERN PAGE EDIT: with that edit (of sed) check must make a complaint that has PATTERN. As many edits as do not get
+# into each other's way are looked at together.
 sees() {
-        rm -rf "$tmp/man"
-        cp -r man "$tmp/man"
+        [ -d "$tmp/man" ] || cp -r man "$tmp/man"
+        cp "$tmp/man/$2" "$tmp/before"
         sed -i "$3" "$tmp/man/$2"
-        ! cmp -s "man/$2" "$tmp/man/$2" || fail "'$3' does not change $2"
-        ! tests/man/check "$build" "$tmp/man" >"$tmp/out" 2>&1 || fail "$2 with '$3' is taken for right"
-        grep -q -- "$1" "$tmp/out" || fail "$2 with '$3': no complaint has '$1', but: $(cat "$tmp/out")"
-        n=$((n + 1))
+        ! cmp -s "$tmp/before" "$tmp/man/$2" || fail "'$3' does not change $2"
+        edited+=("$2 with '$3'")
+        patterns+=("$1")
+}
+look() {
+        local i
+        ! tests/man/check "$build" "$tmp/man" >"$tmp/out" 2>&1 || fail "all of these are taken for right: ${edited[*]}"
+        for i in "${!patterns[@]}"; do
+                grep -q -- "${patterns[i]}" "$tmp/out" || fail "${edited[i]}: no complaint has '${patterns[i]}', but: $(cat "$tmp/out")"
+                n=$((n + 1))
+        done
+        rm -rf "$tmp/man"
+        edited=() patterns=()
 }
 
 tests/man/check "$build" >/dev/null || fail "the manual is wrong to begin with: run make check-man"
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/default 15/default 16/'
+look
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/5 to 20/5 to 19/'
+look
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/default/s/side of/edge of/'
+look
 sees "game.size" azpar.conf.5 '/^\.It Cm size/,/Reload/s/needs a restart of azpard/at once/'
 sees "search.cpuct" azpar.conf.5 's/^\.It Cm cpuct$/.It Cm c_puct/'
 sees "service.restart_limit" azpar.conf.5 '/^\.It Cm restart_limit/,/default/d'
 sees "network.filters 128" azpar.conf.5 's/network.filters Ta 128/network.filters Ta 64/'
-sees "options of azpard" azpard.8 '/^\.It Fl -dump-config/d'
-sees "options of azparctl" azparctl.1 's/^\.It Fl -keep/.It Fl -kept/'
-sees "commands of azparctl" azparctl.1 '/^\.It Cm checkpoint/d'
-sees "commands of azparctl" azparctl.1 's/^\.It Cm workers Ar N/.It Cm workers/'
+sees "options of azpard.*'dump-config'" azpard.8 '/^\.It Fl -dump-config/d'
+sees "options of azparctl.*'kept'" azparctl.1 's/^\.It Fl -keep/.It Fl -kept/'
+sees "commands of azparctl.*'checkpoint'" azparctl.1 '/^\.It Cm checkpoint/d'
+sees "commands of azparctl.*'workers N'" azparctl.1 's/^\.It Cm workers Ar N/.It Cm workers/'
 sees "segment_header 1152" azpar-ring.7 's/^\.It 1152 Ta/.It 1144 Ta/'
 sees "segment_worker 240 256" azpar-ring.7 's/char\[256\]/char[255]/'
 sees "segment_trainer 152" azpar-ring.7 '/Ta Sy gone/d'
@@ -44,7 +57,8 @@ sees "no section EXIT STATUS" azpard.8 '/^\.Sh EXIT STATUS/d'
 sees "no section EXAMPLES" azpar-ring.7 's/^\.Sh EXAMPLES/.Sh SAMPLES/'
 sees "does not name azpar-model.5" azpar.7 '/^\.Xr azpar-model 5 ,/d'
 sees "which no program says" azpar.7 's/^\.It Dq \/dev\/shm is too small for/.It Dq \/dev\/shm is very small for/'
-sees "mandoc" azpard.8 's/^\.El/.Ell/'
+sees "mandoc" azparctl.1 's/^\.El/.Ell/'
+look
 
 # An option, a key and a struct's field that are new are missed in the page: the other direction.
 mkdir -p "$tmp/build/tests/man"
