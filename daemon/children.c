@@ -36,6 +36,14 @@ enum { FD_CONFIG = 3, FD_SEGMENT, FD_STATE, FD_WAKE, FD_CHILDREN_LOCK, FD_WINDOW
 #define WATCH_LATE_NS (3 * NS_PER_S)
 #define MAX_ARGUMENTS 16
 
+/*
+ * Of 1000, added to what azpard has: when memory runs out, a worker goes first, whose games in play are all
+ * that is lost, then the trainer, which goes on from its checkpoint, and azpard last.
+ */
+#define OOM_TRAINER 250
+#define OOM_WORKER  500
+#define OOM_MAX     1000
+
 struct children {
         sd_event *event;
         struct children_ops ops;
@@ -115,6 +123,19 @@ static void child_set_signals(void) {
         (void) sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Where the kernel does not let us, it chooses by size alone. */
+static void child_offer_to_oom_killer(const struct child *c) {
+        cleanup_(fd_closep) int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
+        char text[16] = "";
+        int n;
+
+        if (fd < 0 || read(fd, text, sizeof(text) - 1) <= 0)
+                return;
+        n = atoi(text) + (is_trainer(c) ? OOM_TRAINER : OOM_WORKER);
+        n = snprintf(text, sizeof(text), "%d", MIN(n, OOM_MAX));
+        (void) !pwrite(fd, text, (size_t) n, 0);
+}
+
 /* Put the descriptors where the arguments say and close all others. */
 static int child_set_fds(const struct children *s, const struct child *c) {
         int from[FD_END - FD_CONFIG] = { s->fds.config,        s->fds.segment,
@@ -186,6 +207,7 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         (void) setpgid(0, 0);
         child_set_signals();
         child_set_environment(c);
+        child_offer_to_oom_killer(c);
         r = child_set_fds(s, c);
         if (r == 0) {
                 PAUSE_POINT(CHILD_BEFORE_EXEC);

@@ -20,7 +20,8 @@
  * which is what a mapped file on a failing disk gives.
  *
  * Children are forked and executed with the descriptors below at fixed numbers
- * and no others, in a process group of their own, and die with azpard.
+ * and no others, in a process group of their own, and die with azpard.  When memory runs out, the kernel takes workers
+ * first, then the trainer, and azpard last (oom_score_adj).
  */
 
 #include <stdbool.h>

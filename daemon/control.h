@@ -58,18 +58,21 @@ struct control_ops {
 /*
  * control_new() - listen on @socket_path
  * @event:      the loop that serves it; must outlive @ret
+ * @listen_fd:  a Unix stream socket that listens there already, as systemd passes one; taken over, also on
+ *              failure. Its file is systemd's: neither made nor changed nor removed here. -1: none.
  * @ops:        kept, not copied
  *
- * A socket file on which nobody listens is replaced; one on which somebody listens is -EADDRINUSE.
+ * Without @listen_fd, a socket file on which nobody listens is replaced; one on which somebody listens is -EADDRINUSE.
  *
  * Return: 0 or a negative errno with a text that names the path.
  */
-must_check_ int control_new(struct sd_event *event, const char *socket_path, const struct control_ops *ops,
-                            void *userdata, struct control **ret, struct error *e);
+must_check_ int control_new(struct sd_event *event, const char *socket_path, int listen_fd,
+                            const struct control_ops *ops, void *userdata, struct control **ret,
+                            struct error *e);
 
 /* To be called when a checkpoint or an import may be done: answers the clients that wait for one. */
 void control_poll(struct control *c);
 
-/* Closes all connections and removes the socket file; NULL is fine. */
+/* Closes all connections and removes the socket file, if it was made here; NULL is fine. */
 void control_free(struct control *c);
 DEFINE_CLEANUP(struct control *, control_free)

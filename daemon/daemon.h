@@ -22,6 +22,7 @@
 #include "daemon/children.h"
 #include "daemon/control.h"
 #include "daemon/intake.h"
+#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/publication.h"
 #include "daemon/rates.h"
@@ -33,6 +34,7 @@
 
 struct daemon {
         /* filled by main.c, in this order */
+        struct notify notify;
         struct config config;
         int config_fd; /* for children */
         struct game *game;
@@ -64,15 +66,18 @@ struct daemon {
 
         uint64_t started_ns;
         uint64_t n_ticks;
-        uint64_t n_taken;     /* records that the lanes gave so far */
-        uint64_t watchdog_us; /* 0: systemd expects none */
-        unsigned n_desired;   /* workers */
+        uint64_t n_taken;   /* records that the lanes gave so far */
+        unsigned n_desired; /* workers */
         bool ready, stopping;
         bool interrupted, terminated; /* a SIGINT, a SIGTERM came */
 };
 
 #define DAEMON_INIT                                                                                          \
-        ((struct daemon){ .config_fd = -1, .state = STATEDIR_INIT, .window_read_fd = -1, .wake_fd = -1 })
+        ((struct daemon){ .notify = NOTIFY_NULL,                                                             \
+                          .config_fd = -1,                                                                   \
+                          .state = STATEDIR_INIT,                                                            \
+                          .window_read_fd = -1,                                                              \
+                          .wake_fd = -1 })
 
 /*
  * daemon_open() - make the event loop and all that lives in it; starts no child yet

@@ -6,11 +6,17 @@
  * Each line gets one answer, whole and in order, the same whatever the pieces; a refusal has a text and a
  * code; nothing is done that was not answered with "ok"; and nothing is left of the client.
  *
- * The module is included and not linked, so that a client can come without a connect().
+ * It looks inside the module, so that a client can come without a connect().
  */
-#include "daemon/control.c"
+#include "daemon/control_inside.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+#include "common/base/log.h"
+#include "daemon/refill.h"
 #include "tests/fuzz/fuzz.h"
 
 #define MAX_LINES   4
@@ -35,7 +41,7 @@ static struct control *control;
 static cJSON *fake_status(void *userdata) {
         (void) userdata;
         fake.n_status++;
-        return answer_ok();
+        return cJSON_Parse("{\"ok\":true}");
 }
 
 static int fake_set_workers(void *userdata, unsigned n, struct error *e) {
@@ -109,7 +115,7 @@ static void set_up(void) {
         (void) fuzz_folder();
         (void) snprintf(path, sizeof(path), "%s/socket", fuzz_folder_path);
         EXPECT(sd_event_new(&event) >= 0);
-        EXPECT(control_new(event, path, &fake_ops, NULL, &control, NULL) == 0);
+        EXPECT(control_new(event, path, -1, &fake_ops, NULL, &control, NULL) == 0);
         EXPECT(atexit(tear_down) == 0);
 }
 
@@ -158,7 +164,7 @@ static void talk(const uint8_t *bytes, size_t n, size_t n_piece, int outcome, st
         fake = (struct fake){ 0 };
         ret->n = 0;
         EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
-        EXPECT(client_new(control, &control->clients[0], fds[1]) == 0);
+        EXPECT(control_client_new(control, &control->clients[0], fds[1]) == 0);
         for (size_t at = 0; at < n && is_connected();) {
                 ssize_t sent = send(fds[0], bytes + at, MIN(n_piece, n - at), MSG_NOSIGNAL);
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -440,6 +441,18 @@ static bool has_argument(int argc, char **argv, const char *name, const char *va
         return false;
 }
 
+/* What the kernel adds to a process's size when it looks for one to kill. */
+static int oom_score_adj(void) {
+        FILE *f = fopen("/proc/self/oom_score_adj", "re");
+        int n = 0;
+
+        if (!f || fscanf(f, "%d", &n) != 1)
+                n = INT_MIN;
+        if (f)
+                (void) fclose(f);
+        return n;
+}
+
 /* Exit status 42 if everything is as promised, else the number of what is not. */
 static int inspect(int argc, char **argv) {
         bool is_worker = has_argument(argc, argv, "--slot", NULL);
@@ -472,6 +485,8 @@ static int inspect(int argc, char **argv) {
                 return 9;
         if (sigaction(SIGPIPE, NULL, &pipe_action) < 0 || pipe_action.sa_handler != SIG_IGN)
                 return 10;
+        if (oom_score_adj() != MIN(atoi(getenv("AZPAR_TEST_OOM")) + (is_worker ? 500 : 250), 1000))
+                return 11;
         return 42;
 }
 
@@ -535,6 +550,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_stop),
                 cmocka_unit_test(test_children_die_with_their_parent),
         };
+        char oom[16];
         sigset_t set;
 
         if (argc > 1)
@@ -545,5 +561,7 @@ int main(int argc, char **argv) {
         (void) sigaddset(&set, SIGCHLD);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
         (void) setenv("NOTIFY_SOCKET", "/nowhere", 1);
+        (void) snprintf(oom, sizeof(oom), "%d", oom_score_adj());
+        (void) setenv("AZPAR_TEST_OOM", oom, 1);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

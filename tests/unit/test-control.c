@@ -2,15 +2,26 @@
 /*
  * The control socket against a fake azpard: protocol, limits, rights, rude
  * clients.  One thread plays both sides: a client writes, the loop is turned
- * until nothing is left to do, the client reads what is there.  The module is
- * included and not linked, so that a test can make a client's time be over.
+ * until nothing is left to do, the client reads what is there.  It looks inside,
+ * so that a test can make a client's time be over.
  */
-#include "daemon/control.c"
+#include "daemon/control_inside.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "common/base/log.h"
+#include "common/base/unix_address.h"
+#include "common/base/version.h"
+#include "daemon/refill.h"
 
 #define NOBODY 65534
 
@@ -119,7 +130,7 @@ static int open_house(void **state) {
 
         fake = (struct fake){ .paused = -1, .import_fd = -1 };
         if (sd_event_new(&h->event) < 0 ||
-            control_new(h->event, path, &fake_ops, &fake, &h->control, &e) < 0) {
+            control_new(h->event, path, -1, &fake_ops, &fake, &h->control, &e) < 0) {
                 print_error("%s\n", e.text);
                 return -1;
         }
@@ -143,14 +154,18 @@ static void turn(struct house *h) {
                 ;
 }
 
-static int dial(void) {
+static int dial_to(const char *where) {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
         assert_true(fd >= 0);
-        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s", where);
         assert_int_equal(connect(fd, (struct sockaddr *) &a, sizeof(a)), 0);
         return fd;
+}
+
+static int dial(void) {
+        return dial_to(path);
 }
 
 /* All that there is to read; NULL: the other side has closed. */
@@ -492,7 +507,6 @@ static void test_checkpoint_never_written(void **state) {
         assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
 }
 
-/* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
 /* @text, with @n of the descriptors @fds on its first byte. */
 static char *say_with(struct house *h, int fd, const char *text, const int *fds, size_t n) {
         union {
@@ -591,6 +605,7 @@ static void test_stray_descriptors(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
 static void test_half_closed(void **state) {
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial(), later = dial();
@@ -682,7 +697,7 @@ static void test_socket_file(void **state) {
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_mode & 0777, 0660);
         /* Somebody listens. */
-        assert_int_equal(control_new(h->event, path, &fake_ops, &fake, &second, &e), -EADDRINUSE);
+        assert_int_equal(control_new(h->event, path, -1, &fake_ops, &fake, &second, &e), -EADDRINUSE);
         (void) snprintf(text, sizeof(text), "somebody answers on control socket '%s' already", path);
         assert_string_equal(e.text, text);
         assert_int_equal(access(path, F_OK), 0);
@@ -692,12 +707,12 @@ static void test_socket_file(void **state) {
         fd = open(file, O_CREAT | O_WRONLY, 0600);
         assert_true(fd >= 0);
         (void) close(fd);
-        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -EEXIST);
+        assert_int_equal(control_new(h->event, file, -1, &fake_ops, &fake, &second, &e), -EEXIST);
         assert_non_null(strstr(e.text, "is no socket"));
         assert_int_equal(unlink(file), 0);
         /* No such directory. */
         (void) snprintf(file, sizeof(file), "%s/none/socket", folder);
-        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -ENOENT);
+        assert_int_equal(control_new(h->event, file, -1, &fake_ops, &fake, &second, &e), -ENOENT);
         assert_non_null(strstr(e.text, file));
 }
 
@@ -713,7 +728,7 @@ static void test_stale_socket(void **state) {
         assert_int_equal(bind(fd, (struct sockaddr *) &a, sizeof(a)), 0);
         (void) close(fd);
         assert_int_equal(access(a.sun_path, F_OK), 0);
-        assert_int_equal(control_new(h->event, a.sun_path, &fake_ops, &fake, &c, &e), 0);
+        assert_int_equal(control_new(h->event, a.sun_path, -1, &fake_ops, &fake, &c, &e), 0);
         control_free(c);
         assert_int_equal(access(a.sun_path, F_OK), -1);
 }
@@ -730,7 +745,7 @@ static void test_long_path(void **state) {
         (void) snprintf(deep, sizeof(deep), "%s/%0150d", folder, 1);
         assert_int_equal(mkdir(deep, 0700), 0);
         (void) strcat(deep, "/control.sock");
-        assert_int_equal(control_new(h->event, deep, &fake_ops, &fake, &c, &e), 0);
+        assert_int_equal(control_new(h->event, deep, -1, &fake_ops, &fake, &c, &e), 0);
         assert_int_equal(access(deep, F_OK), 0);
         assert_int_equal(unix_address_init(&a, deep, &e), 0);
         assert_int_equal(connect(fd, (struct sockaddr *) &a.sun, a.n_bytes), 0);
@@ -740,9 +755,64 @@ static void test_long_path(void **state) {
         *strrchr(deep, '/') = 0;
         assert_int_equal(rmdir(deep), 0);
         (void) snprintf(too_long, sizeof(too_long), "%s/%0200d", folder, 1);
-        assert_int_equal(control_new(h->event, too_long, &fake_ops, &fake, &c, &e), -ENAMETOOLONG);
+        assert_int_equal(control_new(h->event, too_long, -1, &fake_ops, &fake, &c, &e), -ENAMETOOLONG);
         assert_non_null(strstr(e.text, "too long"));
-        assert_int_equal(control_new(h->event, "", &fake_ops, &fake, &c, &e), -EINVAL);
+        assert_int_equal(control_new(h->event, "", -1, &fake_ops, &fake, &c, &e), -EINVAL);
+}
+
+/* As systemd passes it: bound and listening, and still in use when azpard is gone. */
+static void test_passed_socket(void **state) {
+        struct house *h = *state;
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        cleanup_(fd_closep) int systemd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = -1;
+        struct control *c = NULL;
+        struct error e = ERROR_INIT;
+        struct stat st;
+        unsigned before;
+
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s/passed", folder);
+        assert_int_equal(bind(systemd, (struct sockaddr *) &a, sizeof(a)), 0);
+        assert_int_equal(chmod(a.sun_path, 0606), 0);
+        assert_int_equal(listen(systemd, 5), 0);
+        before = n_descriptors();
+        for (int i = 0; i < 2; i++) { /* the second one takes up what the first has left */
+                assert_int_equal(control_new(h->event, a.sun_path, dup(systemd), &fake_ops, &fake, &c, &e),
+                                 0);
+                assert_true(fcntl(c->fd, F_GETFL) & O_NONBLOCK);
+                assert_true(fcntl(c->fd, F_GETFD) & FD_CLOEXEC);
+                fd = dial_to(a.sun_path);
+                assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+                control_free(c);
+                assert_null(hear(fd));
+                fd = (fd_closep(&fd), -1);
+                assert_int_equal(n_descriptors(), before);
+                assert_int_equal(stat(a.sun_path, &st), 0);
+                assert_int_equal(st.st_mode & 0777, 0606);
+        }
+        assert_int_equal(unlink(a.sun_path), 0);
+}
+
+/* What a unit file can get wrong. */
+static void test_passed_nonsense(void **state) {
+        struct house *h = *state;
+        const int fds[] = { open("/dev/null", O_RDONLY), socket(AF_UNIX, SOCK_STREAM, 0),
+                            socket(AF_UNIX, SOCK_DGRAM, 0), socket(AF_UNIX, SOCK_SEQPACKET, 0),
+                            socket(AF_INET, SOCK_STREAM, 0) };
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        struct control *c = NULL;
+
+        assert_int_equal(bind(fds[3], (struct sockaddr *) &a, sizeof(sa_family_t)), 0);
+        assert_int_equal(listen(fds[3], 5), 0);
+        assert_true(fds[4] < 0 || listen(fds[4], 5) == 0); /* a kernel may be without */
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+                struct error e = ERROR_INIT;
+
+                if (fds[i] < 0)
+                        continue;
+                assert_int_equal(control_new(h->event, "/none", fds[i], &fake_ops, &fake, &c, &e), -EINVAL);
+                assert_non_null(strstr(e.text, "passed as control socket '/none', is no Unix stream socket"));
+                assert_int_equal(fcntl(fds[i], F_GETFD), -1); /* taken over all the same */
+        }
 }
 
 static int make_folder(void **state) {
@@ -783,6 +853,8 @@ int main(void) {
                 TEST(test_socket_file),
                 TEST(test_stale_socket),
                 TEST(test_long_path),
+                TEST(test_passed_socket),
+                TEST(test_passed_nonsense),
                 TEST(test_import),
                 TEST(test_stray_descriptors),
         };
