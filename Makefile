@@ -46,7 +46,8 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
+	systemd systemd-container dbus man-db socat lintian
 packages_deb   := debhelper dpkg-dev fakeroot
 packages_fuzz  := clang libclang-rt-14-dev
 
@@ -94,7 +95,7 @@ e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
 # What else `make check` runs; sanitizers have nothing to find there.
-more_tests  := $(if $(filter release,$(VARIANT)),model)
+more_tests  := $(if $(filter release,$(VARIANT)),model package boot)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -170,6 +171,10 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
+$(B)/tests/boot/ledger: $(B)/tests/boot/ledger.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
 # The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
 kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
 kill_tests   := kill-test power-cut
@@ -223,7 +228,7 @@ $(B)/%.o: %.cc
 deps:
 	@$(call install_packages,$(packages_build))
 deps-check:
-	@$(call install_packages,$(packages_build) $(packages_check))
+	@$(call install_packages,$(packages_build) $(packages_check) $(packages_deb))
 define install_packages
 missing=""; for p in $(1); do \
 	dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
@@ -240,7 +245,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built deb-built
 	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
@@ -359,7 +364,7 @@ deb_sources := $(shell find $(deb_parts) -type f)
 deb_file    := build/deb/azpar_$(version)_$(shell dpkg --print-architecture 2>/dev/null).deb
 deb_tree    := build/deb/azpar
 ## deb: install what is missing, build the Debian package in build/deb
-.PHONY: deb
+.PHONY: deb deb-built
 deb:
 	@$(call install_packages,$(packages_build) $(packages_deb))
 	$(Q)$(MAKE) $(deb_file)
@@ -372,6 +377,10 @@ $(deb_file): $(deb_sources)
 	$(Q)cd $(deb_tree) && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u CFLAGS -u CXXFLAGS -u VARIANT -u WERROR \
 		dpkg-buildpackage --build=binary --no-sign --no-pre-clean >../log 2>&1 || { tail -n 40 ../log; false; }
 	@test -e $@ && echo "  $@"
+# For the tests.
+deb-built: $(if $(filter boot,$(more_tests)),$(B)/tests/boot/ledger $(deb_file))
+
+
 ## clean: remove build/
 .PHONY: clean
 clean:
