@@ -12,12 +12,17 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/unix_address.h"
 #include "daemon/control_inside.h"
 
-#define ACCEPT_US UINT64_C(1000000) /* pause when the process is out of descriptors */
+#define ACCEPT_NS      NS_PER_S /* pause when the process is out of descriptors */
+#define ACCEPT_AT_ONCE 16       /* more wait for the loop's next turn */
+#define RESUME_LATE_US 1000
+#define WAKE_NS        UINT64_C(5000) /* what the loop does besides, for somebody to be served */
 
 void control_poll(struct control *c) {
         for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
@@ -25,53 +30,155 @@ void control_poll(struct control *c) {
                         control_client_poll(c->clients[i]);
 }
 
-/* --- connections --- */
+/* --- pace --- */
 
-static int on_retry(sd_event_source *s, uint64_t us, void *userdata) {
+uint64_t control_cpu_ns(void) {
+        struct timespec t;
+
+        (void) clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return (uint64_t) t.tv_sec * NS_PER_S + (uint64_t) t.tv_nsec;
+}
+
+static void enable_strangers(struct control *c, bool enable) {
+        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
+                if (c->clients[i] && !c->clients[i]->trusted &&
+                    control_client_enable(c->clients[i], enable) < 0)
+                        control_client_free(c->clients[i]);
+}
+
+/* Accept nobody for @ns; with @strangers, also serve none of those that have no special rights. */
+static void rest(struct control *c, uint64_t ns, bool strangers) {
+        if (sd_event_source_set_time_relative(c->resume, ns / 1000) < 0 ||
+            sd_event_source_set_enabled(c->resume, SD_EVENT_ONESHOT) < 0)
+                return; /* better no rest than one without an end */
+        (void) sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
+        c->resting = true;
+        if (strangers)
+                enable_strangers(c, false);
+}
+
+static int on_resume(sd_event_source *s, uint64_t us, void *userdata) {
         struct control *c = userdata;
 
         (void) s;
         (void) us;
-        return sd_event_source_set_enabled(c->io, SD_EVENT_ON);
+        c->resting = false;
+        enable_strangers(c, true);
+        if (sd_event_source_set_enabled(c->io, SD_EVENT_ON) < 0)
+                rest(c, ACCEPT_NS, false);
+        return 0;
 }
 
-/* Out of descriptors or memory: the connection stays in the queue and would wake the loop without end. */
-static int rest_from_accepting(struct control *c, int negative_errno) {
+void control_charge(struct control *c, uint64_t begin_ns) {
+        uint64_t now_ns = clock_now_ns(), paid_ns = (now_ns - c->debt_at_ns) / CONTROL_SHARE;
+
+        c->debt_ns -= MIN(c->debt_ns, paid_ns);
+        c->debt_ns += control_cpu_ns() - begin_ns + WAKE_NS;
+        c->debt_at_ns = now_ns;
+        if (c->debt_ns > CONTROL_BURST_NS && !c->resting)
+                rest(c, CONTROL_REST_NS + (c->debt_ns - CONTROL_BURST_NS) * CONTROL_SHARE, true);
+}
+
+/* --- places --- */
+
+/* How many clients of @uid there are, a newcomer among them. */
+static size_t n_places(const struct control *c, uid_t uid, uid_t newcomer) {
+        size_t n = uid == newcomer;
+
+        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
+                n += c->clients[i] && c->clients[i]->peer.uid == uid;
+        return n;
+}
+
+bool control_trusts(const struct ucred *peer) {
+        return peer->uid == 0 || peer->uid == geteuid();
+}
+
+/* Is @a to be displaced rather than @b? */
+static bool is_lesser(const struct control *c, const struct control_client *a, const struct control_client *b,
+                      uid_t newcomer) {
+        size_t n_a, n_b;
+
+        if (a->trusted != b->trusted)
+                return !a->trusted;
+        if (a->trusted && control_client_waits(a) != control_client_waits(b))
+                return !control_client_waits(a);
+        n_a = a->trusted ? 0 : n_places(c, a->peer.uid, newcomer);
+        n_b = b->trusted ? 0 : n_places(c, b->peer.uid, newcomer);
+        return n_a != n_b ? n_a > n_b : a->active_ns < b->active_ns;
+}
+
+/* A place for the newcomer @peer, emptied if need be. NULL: there is none. */
+static struct control_client **find_place(struct control *c, const struct ucred *peer) {
+        struct control_client **lesser = &c->clients[0];
+
+        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++) {
+                if (!c->clients[i])
+                        return &c->clients[i];
+                if (is_lesser(c, c->clients[i], *lesser, peer->uid))
+                        lesser = &c->clients[i];
+        }
+        if ((*lesser)->trusted && !control_trusts(peer))
+                return NULL;
+        control_client_displace(*lesser);
+        return lesser;
+}
+
+void control_admit(struct control *c, int fd, const struct ucred *peer) {
+        static const char full[] =
+                "{\"ok\":false,\"error\":\"all 64 places are taken by root and azpard's own "
+                "user\",\"code\":\"EBUSY\"}\n";
+        struct control_client **place = find_place(c, peer);
         int r;
 
-        log_warning("could not accept a control connection: %s", strerror(-negative_errno));
-        r = sd_event_source_set_enabled(c->io, SD_EVENT_OFF);
-        if (r >= 0)
-                r = sd_event_source_set_time_relative(c->retry, ACCEPT_US);
-        return r < 0 ? r : sd_event_source_set_enabled(c->retry, SD_EVENT_ONESHOT);
+        if (!place) {
+                (void) send(fd, full, sizeof(full) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+                (void) close(fd);
+                return;
+        }
+        r = control_client_new(c, place, fd, peer);
+        if (r < 0)
+                log_warning("could not serve a control connection: %s", strerror(-r));
+}
+static_assert(CONTROL_MAX_CLIENTS == 64, "the message above says so");
+
+/* Return: 1 if there may be more; 0; a negative errno: it could not, and would not the next time either. */
+static int accept_one(struct control *c) {
+        uint64_t begin_ns = control_cpu_ns();
+        struct ucred peer;
+        socklen_t n = sizeof(peer);
+        int fd = accept4(c->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
+                return -errno;
+        if (fd < 0)
+                return errno != EAGAIN; /* it has gone again */
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0) {
+                (void) close(fd);
+                return 1;
+        }
+        control_admit(c, fd, &peer);
+        if (!control_trusts(&peer))
+                control_charge(c, begin_ns);
+        return 1;
 }
 
 static int on_connection(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        static const char full[] = "{\"ok\":false,\"error\":\"16 clients are connected, and that is the "
-                                   "limit\",\"code\":\"EBUSY\"}\n";
         struct control *c = userdata;
-        int client_fd, r;
+        int r = 1;
 
         (void) s;
+        (void) fd;
         (void) revents;
-        client_fd = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (client_fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS))
-                return rest_from_accepting(c, -errno);
-        if (client_fd < 0)
-                return 0; /* it has gone again */
-        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++) {
-                if (c->clients[i])
-                        continue;
-                r = control_client_new(c, &c->clients[i], client_fd);
-                if (r < 0)
-                        log_warning("could not serve a control connection: %s", strerror(-r));
-                return 0;
+        for (unsigned i = 0; i < ACCEPT_AT_ONCE && r > 0 && !c->resting; i++)
+                r = accept_one(c);
+        if (r < 0) {
+                /* The connection stays in the queue and would wake the loop without end. */
+                log_warning("could not accept a control connection: %s", strerror(-r));
+                rest(c, ACCEPT_NS, false);
         }
-        (void) send(client_fd, full, sizeof(full) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
-        (void) close(client_fd);
         return 0;
 }
-static_assert(CONTROL_MAX_CLIENTS == 16, "the message above says so");
 
 /* Remove a socket file that a killed azpard left behind. */
 static int remove_stale(const char *path, const struct unix_address *a, struct error *e) {
@@ -115,7 +222,7 @@ static int listen_at(struct control *c, struct error *e) {
         if (r < 0)
                 return error_errno(e, r, "could not bind control socket '%s'", c->path);
         c->bound = true;
-        if (listen(c->fd, 2 * CONTROL_MAX_CLIENTS) < 0)
+        if (listen(c->fd, CONTROL_BACKLOG) < 0)
                 return error_errno(e, -errno, "could not listen on control socket '%s'", c->path);
         return 0;
 }
@@ -152,10 +259,10 @@ static int serve(struct control *c, struct error *e) {
         if (r >= 0)
                 r = sd_event_source_set_priority(c->io, CONTROL_PRIORITY);
         if (r >= 0)
-                r = sd_event_add_time_relative(c->event, &c->retry, CLOCK_MONOTONIC, ACCEPT_US, 0, on_retry,
-                                               c);
+                r = sd_event_add_time_relative(c->event, &c->resume, CLOCK_MONOTONIC, 0, RESUME_LATE_US,
+                                               on_resume, c);
         if (r >= 0)
-                r = sd_event_source_set_enabled(c->retry, SD_EVENT_OFF);
+                r = sd_event_source_set_enabled(c->resume, SD_EVENT_OFF);
         return r < 0 ? error_errno(e, r, "could not serve control socket '%s'", c->path) : 0;
 }
 
@@ -168,6 +275,7 @@ int control_new(struct sd_event *event, const char *socket_path, int listen_fd, 
         if (!c)
                 return error_set(e, -ENOMEM, "out of memory");
         c->fd = TAKE_FD(owned_fd);
+        c->debt_at_ns = clock_now_ns();
         c->event = sd_event_ref(event);
         c->ops = ops;
         c->userdata = userdata;
@@ -189,7 +297,7 @@ void control_free(struct control *c) {
                 if (c->clients[i])
                         control_client_free(c->clients[i]);
         (void) sd_event_source_disable_unref(c->io);
-        (void) sd_event_source_disable_unref(c->retry);
+        (void) sd_event_source_disable_unref(c->resume);
         fd_closep(&c->fd);
         if (c->bound)
                 (void) unlink(c->path);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include "common/base/clock.h"
 #include "daemon/control_inside.h"
 
 DEFINE_CLEANUP(cJSON *, cJSON_Delete)
@@ -36,7 +37,8 @@ void control_client_free(struct control_client *c) {
 
 /* What the client may do next decides what its socket is watched for. Return: 0 or a negative errno. */
 static int client_watch(struct control_client *c) {
-        uint32_t events = c->out ? EPOLLOUT : c->waits ? 0 : EPOLLIN;
+        bool deaf = c->waits || (c->stops && c->ended); /* only the end of the connection is of interest */
+        uint32_t events = c->out ? EPOLLOUT : deaf ? 0 : EPOLLIN;
         uint64_t patience = c->waits ? control_patience_us(c->waits) : CONTROL_IDLE_US;
         int r = sd_event_source_set_io_events(c->io, events);
 
@@ -59,6 +61,7 @@ static int client_flush(struct control_client *c) {
                 if (n < 0)
                         return errno == EAGAIN ? 0 : -errno;
                 c->n_sent += (size_t) n;
+                c->active_ns = clock_now_ns();
         }
         free(c->out);
         c->out = NULL;
@@ -91,6 +94,7 @@ static int client_request(struct control_client *c, const char *line, size_t n) 
         cJSON *answer = NULL;
         int r = control_request(c, line, n, &answer);
 
+        c->active_ns = clock_now_ns();
         fd_closep(&c->passed_fd); /* what was not taken */
         c->passed_fd = -1;
         return r == CONTROL_E_LATER ? 0 : client_answer(c, answer);
@@ -124,6 +128,24 @@ static ssize_t receive_with_fd(struct control_client *c, char *to, size_t n) {
 }
 
 /*
+ * Nothing more comes, but answers may still be read: `echo -n REQUEST | socat - UNIX:...`. What stands
+ * without a newline is the last request. A request that was cut off is not taken for a whole one: no object
+ * ends in the middle. Return: 0; negative errno: the client is to be dropped.
+ */
+static int client_end(struct control_client *c) {
+        size_t n = c->n_in;
+
+        if (n == 0 && !c->stops)
+                return -ECONNRESET;
+        c->ended = true;
+        c->n_in = 0;
+        if (n == 0)
+                return 0;
+        c->in[n] = 0; /* a full buffer is no request any more */
+        return client_request(c, c->in, n);
+}
+
+/*
  * Take what is there up to the end of one request off the socket, and no more.
  * Return: 0; negative errno: the client is to be dropped.
  */
@@ -135,7 +157,7 @@ static int client_receive(struct control_client *c) {
         if (n < 0)
                 return errno == EAGAIN || errno == EINTR ? 0 : -errno;
         if (n == 0)
-                return -ECONNRESET;
+                return client_end(c);
         newline = memchr(at, '\n', (size_t) n);
         if (newline)
                 n = newline - at + 1;
@@ -158,6 +180,9 @@ static_assert(CONTROL_REQUEST_MAX == 4096, "the message above says so");
 
 static int on_client_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
         struct control_client *c = userdata;
+        struct control *control = c->control;
+        uint64_t begin_ns = c->trusted ? 0 : control_cpu_ns();
+        bool trusted = c->trusted;
         size_t n_in = c->n_in;
         int r;
 
@@ -174,6 +199,8 @@ static int on_client_io(sd_event_source *s, int fd, uint32_t revents, void *user
                 r = client_watch(c);
         if (r < 0)
                 control_client_free(c);
+        if (!trusted)
+                control_charge(control, begin_ns);
         return 0;
 }
 
@@ -205,9 +232,23 @@ void control_client_poll(struct control_client *c) {
                 control_client_free(c);
 }
 
-int control_client_new(struct control *control, struct control_client **slot, int fd) {
+bool control_client_waits(const struct control_client *c) {
+        return c->waits || c->stops;
+}
+
+int control_client_enable(struct control_client *c, bool enable) {
+        return sd_event_source_set_enabled(c->io, enable ? SD_EVENT_ON : SD_EVENT_OFF);
+}
+
+void control_client_displace(struct control_client *c) {
+        if (!c->out) /* a line in the middle of another one would be of no use */
+                (void) !client_answer(c, control_request_displaced(c));
+        control_client_free(c);
+}
+
+int control_client_new(struct control *control, struct control_client **slot, int fd,
+                       const struct ucred *peer) {
         struct control_client *c = calloc(1, sizeof(*c));
-        socklen_t n = sizeof(c->peer);
         int r;
 
         if (!c) {
@@ -217,9 +258,10 @@ int control_client_new(struct control *control, struct control_client **slot, in
         c->control = control;
         c->fd = fd;
         c->passed_fd = -1;
-        r = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &c->peer, &n) < 0 ? -errno : 0;
-        if (r == 0)
-                r = sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_client_io, c);
+        c->peer = *peer;
+        c->trusted = control_trusts(peer);
+        c->active_ns = clock_now_ns();
+        r = sd_event_add_io(control->event, &c->io, fd, EPOLLIN, on_client_io, c);
         if (r >= 0)
                 r = sd_event_source_set_priority(c->io, CONTROL_PRIORITY);
         if (r >= 0)

@@ -9,9 +9,11 @@
  * When adding a command, also add it to azpar-protocol(7).
  */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "daemon/control_inside.h"
@@ -20,8 +22,11 @@
 #define CHECKPOINT_S 600   /* how long a client waits for a checkpoint */
 #define IMPORT_S     86400 /* ... and for an import: files of many gigabytes may come */
 
+#define PRINTABLE_MAX 40 /* of foreign text in a message */
+
 struct request {
         const struct control_command *command;
+        bool has_protocol, has_id; /* found so far */
         bool has_count;
         unsigned count;
 };
@@ -30,13 +35,16 @@ struct request {
  */
 struct control_command {
         const char *name;
-        bool changes; /* only for root and azpard's own user */
-        bool counts;  /* takes "count" */
-        bool takes_fd;
+        enum {
+                CHANGES = 1, /* only for root and azpard's own user */
+                COUNTS = 2,  /* takes "count" */
+                FILES = 4,   /* takes a descriptor */
+        } flags;
         int (*run)(struct control_client *c, const struct request *r, cJSON **ret_answer, struct error *e);
         /* of one that answers later: is it done?  Returns as run(). */
         int (*poll)(struct control_client *c, cJSON **ret_answer, struct error *e);
         uint64_t patience_s;
+        const char *text; /* for "help" */
 };
 
 DEFINE_CLEANUP(cJSON *, cJSON_Delete)
@@ -45,13 +53,30 @@ DEFINE_CLEANUP(cJSON *, cJSON_Delete)
 
 /* {"ok":true}, or NULL when there is no memory. */
 static cJSON *answer_ok(void) {
-        cJSON *answer = cJSON_CreateObject();
+        cleanup_(cJSON_Deletep) cJSON *answer = cJSON_CreateObject();
 
-        if (answer && !cJSON_AddTrueToObject(answer, "ok")) {
-                cJSON_Delete(answer);
-                return NULL;
+        return answer && cJSON_AddTrueToObject(answer, "ok") ? TAKE_PTR(answer) : NULL;
+}
+
+/* {"ok":true,"protocol":1} */
+static cJSON *answer_protocol(void) {
+        cleanup_(cJSON_Deletep) cJSON *answer = answer_ok();
+
+        return answer && cJSON_AddNumberToObject(answer, "protocol", CONTROL_PROTOCOL) ? TAKE_PTR(answer)
+                                                                                       : NULL;
+}
+
+/* Return: whether there was memory for it. */
+static bool add_id(cJSON *answer, const struct control_id *id) {
+        switch (id->kind) {
+        case CONTROL_ID_NUMBER:
+                return cJSON_AddNumberToObject(answer, "id", id->number);
+        case CONTROL_ID_TEXT:
+                return cJSON_AddStringToObject(answer, "id", id->text);
+        case CONTROL_ID_NONE:
+                break;
         }
-        return answer;
+        return true;
 }
 
 cJSON *control_refusal(int negative_errno, const char *text) {
@@ -76,12 +101,11 @@ static int run_status(struct control_client *c, const struct request *r, cJSON *
 
 static int run_version(struct control_client *c, const struct request *r, cJSON **ret_answer,
                        struct error *e) {
-        cleanup_(cJSON_Deletep) cJSON *answer = answer_ok();
+        cleanup_(cJSON_Deletep) cJSON *answer = answer_protocol();
 
         (void) c;
         (void) r;
-        if (!answer || !cJSON_AddNumberToObject(answer, "protocol", CONTROL_PROTOCOL) ||
-            !cJSON_AddStringToObject(answer, "version", AZPAR_VERSION))
+        if (!answer || !cJSON_AddStringToObject(answer, "version", AZPAR_VERSION))
                 return error_set(e, -ENOMEM, "out of memory");
         *ret_answer = TAKE_PTR(answer);
         return 0;
@@ -170,34 +194,147 @@ static int run_import(struct control_client *c, const struct request *r, cJSON *
         return s < 0 ? s : poll_import(c, ret_answer, e);
 }
 
+static int run_help(struct control_client *c, const struct request *r, cJSON **ret_answer, struct error *e);
+
 /* clang-format off */
 static const struct control_command commands[] = {
-        /* name, changes, counts, takes_fd, run, poll, patience_s */
-        { "status",     false, false, false, run_status,     NULL,            0            },
-        { "version",    false, false, false, run_version,    NULL,            0            },
-        { "workers",    true,  true,  false, run_workers,    NULL,            0            },
-        { "pause",      true,  false, false, run_pause,      NULL,            0            },
-        { "resume",     true,  false, false, run_resume,     NULL,            0            },
-        { "checkpoint", true,  false, false, run_checkpoint, poll_checkpoint, CHECKPOINT_S },
-        { "import",     true,  false, true,  run_import,     poll_import,     IMPORT_S     },
-        { "stop",       true,  false, false, run_stop,       NULL,            0            },
+        /* name, flags, run, poll, patience_s, text */
+        { "status",     0,                run_status,     NULL,            0,
+          "what azpard, its trainer and its workers do" },
+        { "version",    0,                run_version,    NULL,            0,
+          "azpard's version, and the protocol's" },
+        { "help",       0,                run_help,       NULL,            0,
+          "the commands, and the limits of the socket" },
+        { "workers",    CHANGES | COUNTS, run_workers,    NULL,            0,
+          "run \"count\" workers" },
+        { "pause",      CHANGES,          run_pause,      NULL,            0,
+          "let workers and trainer stand still" },
+        { "resume",     CHANGES,          run_resume,     NULL,            0,
+          "let them go on, those that were parked as well" },
+        { "checkpoint", CHANGES,          run_checkpoint, poll_checkpoint, CHECKPOINT_S,
+          "write a checkpoint; answered when it is written" },
+        { "import",     CHANGES | FILES,  run_import,     poll_import,     IMPORT_S,
+          "take in the batch file whose descriptor comes along; answered when its samples are durable" },
+        { "stop",       CHANGES,          run_stop,       NULL,            0,
+          "stop azpard; the connection ends when it is gone" },
+};
+
+static const struct {
+        const char *name;
+        unsigned value;
+} limits[] = {
+        { "clients",       CONTROL_MAX_CLIENTS      },
+        { "request_bytes", CONTROL_REQUEST_MAX      },
+        { "answer_bytes",  CONTROL_OUTPUT_MAX       },
+        { "id_bytes",      CONTROL_ID_MAX           },
+        { "backlog", CONTROL_BACKLOG },
+        { "share_percent", 100 / CONTROL_SHARE },
+        { "burst_ms", CONTROL_BURST_NS / NS_PER_MS },
+        { "rest_ms", CONTROL_REST_NS / NS_PER_MS },
+        { "idle_s",        CONTROL_IDLE_US / 1000000 },
+        { "checkpoint_s",  CHECKPOINT_S             },
+        { "import_s",      IMPORT_S                 },
 };
 /* clang-format on */
 
+/* Appended to @list. Return: whether there was memory for it. */
+static bool add_command(cJSON *list, const struct control_command *command, bool allowed) {
+        cJSON *item = cJSON_CreateObject(), *keys;
+
+        if (!item || !cJSON_AddItemToArray(list, item)) {
+                cJSON_Delete(item);
+                return false;
+        }
+        if (!cJSON_AddStringToObject(item, "command", command->name) ||
+            !cJSON_AddStringToObject(item, "text", command->text) ||
+            !cJSON_AddBoolToObject(item, "changes", command->flags & CHANGES) ||
+            !cJSON_AddBoolToObject(item, "allowed", allowed) ||
+            !cJSON_AddBoolToObject(item, "descriptor", command->flags & FILES))
+                return false;
+        keys = cJSON_AddArrayToObject(item, "keys");
+        return keys &&
+               (!(command->flags & COUNTS) || cJSON_AddItemToArray(keys, cJSON_CreateString("count")));
+}
+
+static int run_help(struct control_client *c, const struct request *r, cJSON **ret_answer, struct error *e) {
+        cleanup_(cJSON_Deletep) cJSON *answer = answer_protocol();
+        cJSON *list = answer ? cJSON_AddArrayToObject(answer, "commands") : NULL;
+        cJSON *numbers = list ? cJSON_AddObjectToObject(answer, "limits") : NULL;
+        bool ok = numbers;
+
+        (void) r;
+        for (size_t i = 0; ok && i < N_ELEMENTS(commands); i++)
+                ok = add_command(list, &commands[i], !(commands[i].flags & CHANGES) || c->trusted);
+        for (size_t i = 0; ok && i < N_ELEMENTS(limits); i++)
+                ok = cJSON_AddNumberToObject(numbers, limits[i].name, limits[i].value);
+        if (!ok)
+                return error_set(e, -ENOMEM, "out of memory");
+        *ret_answer = TAKE_PTR(answer);
+        return 0;
+}
+
 /* --- requests --- */
 
-/* @text as it can stand in a message: at most 40 bytes, printable ASCII. */
-static const char *printable(char ret[static 44], const char *text) {
+/* @text as it can stand in a message: at most PRINTABLE_MAX bytes, printable ASCII. */
+static const char *printable(char ret[static PRINTABLE_MAX + 4], const char *text) {
         size_t n = 0;
 
-        for (; text[n] && n < 40; n++)
+        for (; text[n] && n < PRINTABLE_MAX; n++)
                 ret[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
         (void) snprintf(ret + n, 4, "%s", text[n] ? "..." : "");
         return ret;
 }
 
+static bool is_printable(const char *text) {
+        for (; *text; text++)
+                if (*text < ' ' || *text > '~')
+                        return false;
+        return true;
+}
+
+/* A whole number from @min to @max? */
+static bool is_whole(const cJSON *item, double min, double max) {
+        return cJSON_IsNumber(item) && item->valuedouble >= min && item->valuedouble <= max &&
+               item->valuedouble == floor(item->valuedouble);
+}
+
+static int parse_protocol(const cJSON *item, struct request *ret, struct error *e) {
+        if (ret->has_protocol)
+                return error_set(e, -EINVAL, "key 'protocol' stands twice in the request");
+        if (!is_whole(item, 1, INT32_MAX))
+                return error_set(e, -EINVAL, "key 'protocol' must be a whole number from 1 on");
+        if (item->valuedouble > CONTROL_PROTOCOL)
+                return error_set(e, -EPROTONOSUPPORT, "protocol %u is not known here; this azpard speaks %u",
+                                 (unsigned) item->valuedouble, CONTROL_PROTOCOL);
+        ret->has_protocol = true;
+        return 0;
+}
+
+static int parse_id(const cJSON *item, struct request *ret, struct control_id *id, struct error *e) {
+        size_t n;
+
+        if (ret->has_id)
+                return error_set(e, -EINVAL, "key 'id' stands twice in the request");
+        if (is_whole(item, 0, CONTROL_ID_NUMBER_MAX)) {
+                id->kind = CONTROL_ID_NUMBER;
+                id->number = item->valuedouble;
+        } else {
+                n = cJSON_IsString(item) ? strlen(item->valuestring) : 0;
+                if (n == 0 || n > CONTROL_ID_MAX || !is_printable(item->valuestring))
+                        return error_set(
+                                e, -EINVAL,
+                                "key 'id' must be a whole number from 0 to %.0f or a text of 1 to %u "
+                                "printable ASCII characters",
+                                CONTROL_ID_NUMBER_MAX, CONTROL_ID_MAX);
+                id->kind = CONTROL_ID_TEXT;
+                memcpy(id->text, item->valuestring, n + 1);
+        }
+        ret->has_id = true;
+        return 0;
+}
+
 static int parse_command(const cJSON *item, struct request *ret, struct error *e) {
-        char shown[44];
+        char shown[PRINTABLE_MAX + 4];
 
         if (ret->command)
                 return error_set(e, -EINVAL, "key 'command' stands twice in the request");
@@ -212,23 +349,44 @@ static int parse_command(const cJSON *item, struct request *ret, struct error *e
 }
 
 static int parse_count(const cJSON *item, struct request *ret, struct error *e) {
-        double count = item->valuedouble;
-
         if (ret->has_count)
                 return error_set(e, -EINVAL, "key 'count' stands twice in the request");
-        if (!cJSON_IsNumber(item) || !(count >= 0 && count <= INT32_MAX) ||
-            count != (double) (unsigned) count)
+        if (!is_whole(item, 0, INT32_MAX))
                 return error_set(e, -EINVAL, "key 'count' must be a whole number from 0 on");
         ret->has_count = true;
-        ret->count = (unsigned) count;
+        ret->count = (unsigned) item->valuedouble;
         return 0;
 }
 
+/* First what holds for whatever else the request says: a refusal, too, carries the id. */
+static int parse_frame(const cJSON *root, struct request *ret, struct control_id *id, struct error *e) {
+        const cJSON *item;
+        int r = 0;
+
+        cJSON_ArrayForEach(item, root) if (r == 0 && strcmp(item->string, "id") == 0) r =
+                parse_id(item, ret, id, e);
+        cJSON_ArrayForEach(item, root) if (r == 0 && strcmp(item->string, "protocol") == 0) r =
+                parse_protocol(item, ret, e);
+        return r;
+}
+
+static int parse_key(const cJSON *item, struct request *ret, struct error *e) {
+        char shown[PRINTABLE_MAX + 4];
+
+        if (strcmp(item->string, "id") == 0 || strcmp(item->string, "protocol") == 0)
+                return 0;
+        if (strcmp(item->string, "command") == 0)
+                return parse_command(item, ret, e);
+        if (strcmp(item->string, "count") == 0)
+                return parse_count(item, ret, e);
+        return error_set(e, -EINVAL, "unknown key '%s' in the request", printable(shown, item->string));
+}
+
 /* @line: the request without its newline, @n bytes and a NUL. */
-static int parse_request(const char *line, size_t n, struct request *ret, struct error *e) {
+static int parse_request(const char *line, size_t n, struct request *ret, struct control_id *id,
+                         struct error *e) {
         cleanup_(cJSON_Deletep) cJSON *root = NULL;
         const cJSON *item;
-        char shown[44];
         int r;
 
         if (memchr(line, 0, n))
@@ -239,47 +397,44 @@ static int parse_request(const char *line, size_t n, struct request *ret, struct
         root = cJSON_ParseWithOpts(line, NULL, true);
         if (!cJSON_IsObject(root))
                 return error_set(e, -EINVAL, "the request is not a JSON object");
-        cJSON_ArrayForEach(item, root) {
-                if (strcmp(item->string, "command") == 0)
-                        r = parse_command(item, ret, e);
-                else if (strcmp(item->string, "count") == 0)
-                        r = parse_count(item, ret, e);
-                else
-                        r = error_set(e, -EINVAL, "unknown key '%s' in the request",
-                                      printable(shown, item->string));
-                if (r < 0)
-                        return r;
-        }
+        r = parse_frame(root, ret, id, e);
+        cJSON_ArrayForEach(item, root) if (r == 0) r = parse_key(item, ret, e);
+        if (r < 0)
+                return r;
         if (!ret->command)
                 return error_set(e, -EINVAL, "the request lacks the key 'command'");
-        if (ret->has_count && !ret->command->counts)
+        if (ret->has_count && !(ret->command->flags & COUNTS))
                 return error_set(e, -EINVAL, "command '%s' takes no 'count'", ret->command->name);
         return 0;
 }
 
 static int run_request(struct control_client *c, const struct request *r, cJSON **ret_answer,
                        struct error *e) {
-        if (!r->command->changes)
+        if (!(r->command->flags & CHANGES))
                 return r->command->run(c, r, ret_answer, e);
-        if (c->peer.uid != 0 && c->peer.uid != geteuid())
+        if (!c->trusted)
                 return error_set(e, -EPERM,
                                  "'%s' is for root and user id %u; you are user id %u, which may only look",
                                  r->command->name, (unsigned) geteuid(), (unsigned) c->peer.uid);
         /* an import asks for every file of thousands */
-        log_line(r->command->takes_fd ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE,
+        log_line(r->command->flags & FILES ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE,
                  "'%s' asked for by user id %u, pid %d", r->command->name, (unsigned) c->peer.uid,
                  (int) c->peer.pid);
         return r->command->run(c, r, ret_answer, e);
 }
 
 /* @r as the command gave it. Return: 0 with an answer in @answer, NULL being no memory; CONTROL_E_LATER. */
-static int finish(int r, const struct error *e, cJSON **answer) {
+static int finish(const struct control_client *c, int r, const struct error *e, cJSON **answer) {
         if (r == CONTROL_E_LATER)
                 return r;
         if (r < 0)
                 *answer = control_refusal(r, e->text);
         else if (!*answer)
                 *answer = answer_ok();
+        if (*answer && !add_id(*answer, &c->id)) {
+                cJSON_Delete(*answer);
+                *answer = NULL;
+        }
         return 0;
 }
 
@@ -289,13 +444,14 @@ int control_request(struct control_client *c, const char *line, size_t n, cJSON 
         int r;
 
         *ret_answer = NULL;
-        r = parse_request(line, n, &request, &e);
-        if (r == 0 && c->passed_fd >= 0 && !request.command->takes_fd)
+        c->id.kind = CONTROL_ID_NONE;
+        r = parse_request(line, n, &request, &c->id, &e);
+        if (r == 0 && c->passed_fd >= 0 && !(request.command->flags & FILES))
                 r = error_set(&e, -EINVAL, "command '%s' takes no file descriptor", request.command->name);
         if (r == 0)
                 r = run_request(c, &request, ret_answer, &e);
         c->waits = r == CONTROL_E_LATER ? request.command : NULL;
-        return finish(r, &e, ret_answer);
+        return finish(c, r, &e, ret_answer);
 }
 
 int control_request_poll(struct control_client *c, cJSON **ret_answer) {
@@ -306,16 +462,32 @@ int control_request_poll(struct control_client *c, cJSON **ret_answer) {
         r = c->waits->poll(c, ret_answer, &e);
         if (r != CONTROL_E_LATER)
                 c->waits = NULL;
-        return finish(r, &e, ret_answer);
+        return finish(c, r, &e, ret_answer);
+}
+
+static cJSON *give_up(struct control_client *c, int negative_errno, const struct error *e) {
+        cJSON *answer = NULL;
+
+        if (!c->waits) /* the id is one of an answer that has left */
+                c->id.kind = CONTROL_ID_NONE;
+        c->waits = NULL;
+        return finish(c, negative_errno, e, &answer) == 0 ? answer : NULL;
 }
 
 cJSON *control_request_late(struct control_client *c) {
-        char text[128];
+        struct error e = ERROR_INIT;
+        int r = error_set(&e, -ETIMEDOUT, "'%s' was not done within %ju s", c->waits->name,
+                          (uintmax_t) c->waits->patience_s);
 
-        (void) snprintf(text, sizeof(text), "'%s' was not done within %ju s", c->waits->name,
-                        (uintmax_t) c->waits->patience_s);
-        c->waits = NULL;
-        return control_refusal(-ETIMEDOUT, text);
+        return give_up(c, r, &e);
+}
+
+cJSON *control_request_displaced(struct control_client *c) {
+        struct error e = ERROR_INIT;
+        int r = error_set(&e, -EBUSY, "displaced: all %u places are taken, and you were idle for longest",
+                          CONTROL_MAX_CLIENTS);
+
+        return give_up(c, r, &e);
 }
 
 uint64_t control_patience_us(const struct control_command *command) {

@@ -318,7 +318,9 @@ static int check_file(int fd, const char *what, struct segment_header *ret, stru
 
         if (fstat(fd, &st) < 0)
                 return error_errno(e, -errno, "could not stat %s", what);
-        if (st.st_uid != geteuid() || !S_ISREG(st.st_mode))
+        if (!S_ISREG(st.st_mode))
+                return error_set(e, -EBADMSG, "%s is no file", what);
+        if (st.st_uid != geteuid())
                 return error_set(e, -EBADMSG, "%s belongs to user %u, not to this one (%u)", what, st.st_uid,
                                  geteuid());
         r = read_header(fd, ret, e);

@@ -241,6 +241,25 @@ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots)
         return r;
 }
 
+int window_newest_of(const struct window *w, uint32_t slot, uint64_t incarnation, struct sample_id *ret) {
+        uint64_t tail = window_tail(w);
+        struct sample_id id;
+
+        *ret = (struct sample_id){ .slot = slot };
+        for (uint64_t i = first_below(w, tail), first = i; i < tail; i++) {
+                int r;
+
+                window_progress(i - first, tail - first);
+                r = window_read_id(w, i, &id);
+                if (r < 0)
+                        return r;
+                if (r == 0 && id.slot == slot && id.incarnation == incarnation &&
+                    (ret->incarnation == 0 || id.sequence > ret->sequence))
+                        *ret = id;
+        }
+        return 0;
+}
+
 uint64_t window_next_incarnation(const struct window *w) {
         return w->next_incarnation;
 }

@@ -204,6 +204,14 @@ must_check_ int window_restore(struct window *w, const struct window *copy, uint
 must_check_ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
 
 /*
+ * The newest sample in the window of one process: @ret->sequence. @ret->incarnation is 0 if there is none. Looks at the whole
+ * window.
+ * Return: 0; -EIO: the window could not be read.
+ */
+must_check_ int window_newest_of(const struct window *w, uint32_t slot, uint64_t incarnation,
+                                 struct sample_id *ret);
+
+/*
  * A number that no worker process had before, durable before it is returned (azpard).
  * Return: 0, -ERANGE: no number is left; negative errno.
  */

@@ -3,8 +3,9 @@
  * The control socket's other end: the first byte says in what pieces the rest is sent, the second what the
  * trainer does about checkpoints.
  *
- * Each line gets one answer, whole and in order, the same whatever the pieces; a refusal has a text and a
- * code; nothing is done that was not answered with "ok"; and nothing is left of the client.
+ * Each line, and what is left at the end, gets one answer, whole and in order, the same whatever the pieces;
+ * a refusal has a text and a code; nothing is done that was not answered with "ok"; and nothing is left of
+ * the client.
  *
  * It looks inside the module, so that a client can come without a connect().
  */
@@ -164,12 +165,17 @@ static void talk(const uint8_t *bytes, size_t n, size_t n_piece, int outcome, st
         fake = (struct fake){ 0 };
         ret->n = 0;
         EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
-        EXPECT(control_client_new(control, &control->clients[0], fds[1]) == 0);
+        control_admit(control, fds[1], &(struct ucred){ .uid = geteuid() });
+        EXPECT(is_connected());
         for (size_t at = 0; at < n && is_connected();) {
                 ssize_t sent = send(fds[0], bytes + at, MIN(n_piece, n - at), MSG_NOSIGNAL);
 
                 EXPECT(sent > 0);
                 at += (size_t) sent;
+                serve_all(fds[0], ret, outcome);
+        }
+        if (is_connected()) {
+                EXPECT(shutdown(fds[0], SHUT_WR) == 0);
                 serve_all(fds[0], ret, outcome);
         }
         (void) close(fds[0]);
@@ -219,6 +225,10 @@ static void check_talk(const struct talk *t, const uint8_t *bytes, size_t n, int
                         n_line = 0;
                 }
                 too_long = n_line == CONTROL_REQUEST_MAX;
+        }
+        if (n_line > 0 && !too_long) { /* without a newline, but nothing comes any more */
+                n_lines++;
+                n_nul += has_nul;
         }
         EXPECT(n_answers == n_lines + too_long);
         /* "version" asks nobody */

@@ -23,6 +23,8 @@
 #include "common/base/version.h"
 #include "daemon/refill.h"
 
+DEFINE_CLEANUP(cJSON *, cJSON_Delete)
+
 #define NOBODY 65534
 
 static char folder[] = "/tmp/azpar-test-control-XXXXXX";
@@ -250,6 +252,14 @@ static void test_errors(void **state) {
                   "key 'count' must be a whole number from 0 on" },
                 { "{\"command\":\"workers\",\"count\":\"1\"}\n",
                   "key 'count' must be a whole number from 0 on" },
+                { "{\"command\":\"status\",\"protocol\":0}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":1.5}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":\"1\"}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":1,\"protocol\":1}\n",
+                  "key 'protocol' stands twice in the request" },
         };
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial();
@@ -269,6 +279,103 @@ static void test_errors(void **state) {
         assert_int_equal(fake.n_stopped, 0);
         /* After all that, the same connection is still good. */
         assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+}
+
+/* Whoever speaks a later protocol is told so, whatever else it says. */
+static void test_protocol(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        assert_string_equal(say(h, fd, "{\"protocol\":1,\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(say(h, fd, "{\"colour\":1,\"command\":\"resume\",\"id\":4,\"protocol\":2}\n"),
+                            "{\"ok\":false,\"error\":\"protocol 2 is not known here; this azpard speaks 1\","
+                            "\"code\":\"EPROTONOSUPPORT\",\"id\":4}\n");
+        assert_int_equal(fake.paused, 1);
+}
+
+static void test_id(void **state) {
+        static const char *const good[] = {
+                "0",
+                "7",
+                "999999999999999",
+                "\"x\"",
+                "\"a \\\"quoted\\\" one\\\\\"",
+                "\"0123456789012345678901234567890123456789012345678901234567890123\"",
+        };
+        static const char *const bad[] = {
+                "-1",
+                "1.5",
+                "1e15",
+                "null",
+                "[]",
+                "{}",
+                "true",
+                "\"\"",
+                "\"caf\xc3\xa9\"",
+                "\"\\n\"",
+                "\"01234567890123456789012345678901234567890123456789012345678901234\"",
+        };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        char request[160], expected[256];
+
+        for (size_t i = 0; i < N_ELEMENTS(good); i++) {
+                (void) snprintf(request, sizeof(request), "{\"command\":\"pause\",\"id\":%s}\n", good[i]);
+                (void) snprintf(expected, sizeof(expected), "{\"ok\":true,\"id\":%s}\n", good[i]);
+                assert_string_equal(say(h, fd, request), expected);
+                (void) snprintf(request, sizeof(request), "{\"command\":\"dance\",\"id\":%s}\n", good[i]);
+                (void) snprintf(expected, sizeof(expected),
+                                "{\"ok\":false,\"error\":\"unknown command 'dance'\",\"code\":\"EINVAL\","
+                                "\"id\":%s}\n",
+                                good[i]);
+                assert_string_equal(say(h, fd, request), expected);
+        }
+        for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
+                const char *answer;
+
+                (void) snprintf(request, sizeof(request), "{\"command\":\"resume\",\"id\":%s}\n", bad[i]);
+                answer = say(h, fd, request);
+                assert_non_null(strstr(answer, "\"error\":\"key 'id' must be a whole number from 0 to "
+                                               "999999999999999 or a text of 1 to 64 printable"));
+                assert_null(strstr(answer, "\"id\":"));
+        }
+        assert_int_equal(fake.paused, 1);
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"resume\",\"id\":1,\"id\":2}\n"), "stands twice"));
+        /* the next one has none */
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        /* one that is answered later has its own */
+        assert_string_equal(say(h, fd, "{\"command\":\"checkpoint\",\"id\":\"mine\"}\n"), "");
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_string_equal(hear(fd), "{\"ok\":true,\"step\":1234,\"id\":\"mine\"}\n");
+}
+
+static void test_help(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        cleanup_(cJSON_Deletep) cJSON *answer = cJSON_Parse(say(h, fd, "{\"command\":\"help\",\"id\":1}\n"));
+        const cJSON *limits = cJSON_GetObjectItem(answer, "limits"), *item;
+        unsigned n = 0;
+
+        assert_true(cJSON_IsTrue(cJSON_GetObjectItem(answer, "ok")));
+        assert_int_equal(cJSON_GetObjectItem(answer, "protocol")->valuedouble, CONTROL_PROTOCOL);
+        assert_int_equal(cJSON_GetObjectItem(answer, "id")->valuedouble, 1);
+        assert_int_equal(cJSON_GetObjectItem(limits, "clients")->valuedouble, CONTROL_MAX_CLIENTS);
+        assert_int_equal(cJSON_GetObjectItem(limits, "request_bytes")->valuedouble, CONTROL_REQUEST_MAX);
+        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 2);
+        assert_int_equal(cJSON_GetObjectItem(limits, "idle_s")->valuedouble, 30);
+        /* every command that it names is one */
+        cJSON_ArrayForEach(item, cJSON_GetObjectItem(answer, "commands")) {
+                const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(item, "command"));
+                char request[64];
+
+                assert_true(cJSON_IsTrue(cJSON_GetObjectItem(item, "allowed")));
+                (void) snprintf(request, sizeof(request), "{\"command\":\"%s\",\"odd\":1}\n", name);
+                assert_non_null(strstr(say(h, fd, request), "unknown key 'odd'"));
+                n++;
+        }
+        assert_in_range(n, 9, 100);
 }
 
 static void test_nul_byte(void **state) {
@@ -380,30 +487,182 @@ static void test_longest_request(void **state) {
         assert_int_equal(n_clients(h), 0);
 }
 
+static const struct ucred stranger = { .pid = 1, .uid = NOBODY, .gid = NOBODY };
+static const struct ucred other_stranger = { .pid = 1, .uid = NOBODY - 1, .gid = NOBODY };
+
+/* A client as if @peer had connected. Return: its end. */
+static int admitted(struct house *h, const struct ucred *peer) {
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        control_admit(h->control, fds[1], peer);
+        return fds[0];
+}
+
+static bool is_displaced(int fd) {
+        const char *heard = hear(fd);
+
+        if (heard && !*heard)
+                return false;
+        assert_non_null(heard);
+        assert_string_equal(heard,
+                            "{\"ok\":false,\"error\":\"displaced: all 64 places are taken, and you were idle "
+                            "for longest\",\"code\":\"EBUSY\"}\n");
+        assert_null(hear(fd));
+        return true;
+}
+
+/* Those who come later displace those who have been idle for longest. */
 static void test_too_many_clients(void **state) {
         struct house *h = *state;
         int fds[CONTROL_MAX_CLIENTS + 5];
 
-        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
                 fds[i] = dial();
                 turn(h);
         }
         assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
-        for (size_t i = CONTROL_MAX_CLIENTS; i < N_ELEMENTS(fds); i++) {
-                assert_non_null(strstr(hear(fds[i]), "\"code\":\"EBUSY\""));
-                assert_null(hear(fds[i]));
-                (void) close(fds[i]);
-        }
-        /* One goes, another finds its place. */
-        (void) close(fds[0]);
-        turn(h);
-        fds[0] = dial();
-        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+        /* 0 to 2 have asked something since */
+        for (size_t i = 0; i < 3; i++)
                 assert_non_null(strstr(say(h, fds[i], "{\"command\":\"status\"}\n"), "\"ok\":true"));
-                (void) close(fds[i]);
+        for (size_t i = CONTROL_MAX_CLIENTS; i < N_ELEMENTS(fds); i++) {
+                fds[i] = dial();
+                turn(h);
         }
+        assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+                assert_int_equal(is_displaced(fds[i]), i >= 3 && i < 8);
+                if (i < 3 || i >= 8)
+                        assert_non_null(strstr(say(h, fds[i], "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        }
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++)
+                (void) close(fds[i]);
         turn(h);
         assert_int_equal(n_clients(h), 0);
+}
+
+/* Whoever holds most places loses one; those who may change something lose none to others. */
+static void test_displaced_by_user(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        int own_fd = admitted(h, &own), modest = admitted(h, &other_stranger), fds[CONTROL_MAX_CLIENTS + 3];
+        size_t n = 0;
+
+        while (n < CONTROL_MAX_CLIENTS - 2)
+                fds[n++] = admitted(h, &stranger);
+        assert_false(is_displaced(fds[0]));
+        fds[n++] = admitted(h, &stranger); /* of its own */
+        assert_true(is_displaced(fds[0]));
+        fds[n++] = admitted(h, &other_stranger); /* of whoever has most */
+        assert_true(is_displaced(fds[1]));
+        fds[n++] = admitted(h, &own);
+        assert_true(is_displaced(fds[2]));
+        fds[n++] = admitted(h, &(struct ucred){ .uid = 0 });
+        assert_true(is_displaced(fds[3]));
+        assert_false(is_displaced(own_fd)); /* though idle for longest */
+        assert_false(is_displaced(modest));
+        assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
+        for (size_t i = 4; i < n; i++) {
+                assert_false(is_displaced(fds[i]));
+                (void) close(fds[i]);
+        }
+        for (size_t i = 0; i < 4; i++)
+                (void) close(fds[i]);
+        (void) close(own_fd);
+        (void) close(modest);
+        turn(h);
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* Whoever has fewer places than the newcomer loses none to it. */
+static void test_displaced_at_par(void **state) {
+        struct house *h = *state;
+        int fds[2][CONTROL_MAX_CLIENTS / 2], a, b;
+
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS / 2; i++) {
+                fds[0][i] = admitted(h, &stranger);
+                fds[1][i] = admitted(h, &other_stranger);
+        }
+        a = admitted(h, &other_stranger); /* 32 to 33: one of its own */
+        assert_false(is_displaced(fds[0][0]));
+        assert_true(is_displaced(fds[1][0]));
+        b = admitted(h, &stranger);
+        assert_true(is_displaced(fds[0][0]));
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS / 2; i++) {
+                (void) close(fds[0][i]);
+                (void) close(fds[1][i]);
+        }
+        (void) close(a);
+        (void) close(b);
+        turn(h);
+}
+
+/* Who is owed an answer keeps the place, unless all are; a stranger gets none among the trusted. */
+static void test_displaced_last(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        int fds[CONTROL_MAX_CLIENTS], late, idle;
+
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+                fds[i] = admitted(h, &own);
+                if (i == CONTROL_MAX_CLIENTS - 1)
+                        break;
+                assert_string_equal(say(h, fds[i], "{\"command\":\"checkpoint\",\"id\":5}\n"), "");
+        }
+        idle = fds[CONTROL_MAX_CLIENTS - 1];
+        late = admitted(h, &stranger);
+        assert_string_equal(hear(late),
+                            "{\"ok\":false,\"error\":\"all 64 places are taken by root and azpard's own "
+                            "user\",\"code\":\"EBUSY\"}\n");
+        assert_null(hear(late));
+        (void) close(late);
+        late = admitted(h, &own);
+        assert_true(is_displaced(idle));
+        assert_string_equal(say(h, late, "{\"command\":\"checkpoint\"}\n"), "");
+        (void) close(idle);
+        idle = admitted(h, &own); /* now that all wait */
+        assert_string_equal(hear(fds[0]),
+                            "{\"ok\":false,\"error\":\"displaced: all 64 places are taken, and you were "
+                            "idle for longest\",\"code\":\"EBUSY\",\"id\":5}\n");
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_string_equal(hear(fds[1]), "{\"ok\":true,\"step\":1234,\"id\":5}\n");
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS - 1; i++)
+                (void) close(fds[i]);
+        (void) close(late);
+        (void) close(idle);
+        turn(h);
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* Strangers get so much of azpard and then wait; root does not; and then it goes on. */
+static void test_pace(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = admitted(h, &stranger), trusted = admitted(h, &own), late = -1;
+        unsigned n_asked = 0, n_before;
+
+        for (; !h->control->resting; n_asked++) { /* that is, until azpard has had enough of it */
+                assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
+                while (fake.n_status == n_asked && !h->control->resting)
+                        assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
+                assert_non_null(hear(fd));
+                assert_in_range(n_asked, 0, 100000);
+        }
+        assert_in_range(n_asked, 20, 100000);
+        n_before = fake.n_status;
+        assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
+        late = dial();
+        assert_non_null(strstr(say(h, trusted, "{\"command\":\"pause\"}\n"), "\"ok\":true"));
+        assert_true(h->control->resting);
+        assert_int_equal(fake.n_status, n_before);
+        assert_int_equal(n_clients(h), 2);
+        while (h->control->resting) /* at least 100 ms; the loop sleeps meanwhile */
+                assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
+        turn(h);
+        assert_non_null(strstr(hear(fd), "\"ok\":true"));
+        assert_int_equal(fake.n_status, n_before + 1);
+        assert_int_equal(n_clients(h), 3);
 }
 
 /* A client that never reads is not read from either, and holds up nobody. */
@@ -615,7 +874,9 @@ static void test_half_closed(void **state) {
         assert_int_equal(send(later, "{\"command\":\"checkpoint\"}\n", 25, 0), 25);
         assert_int_equal(shutdown(later, SHUT_WR), 0);
         turn(h);
-        assert_string_equal(hear(fd), "{\"ok\":true}\n");
+        assert_string_equal(hear(fd),
+                            "{\"ok\":true}\n{\"ok\":false,\"error\":\"the request is not a JSON object\","
+                            "\"code\":\"EINVAL\"}\n");
         assert_null(hear(fd));
         assert_int_equal(n_clients(h), 1);
         fake.checkpoint_done = 1;
@@ -624,6 +885,62 @@ static void test_half_closed(void **state) {
         assert_non_null(strstr(hear(later), "1234"));
         assert_null(hear(later));
         assert_int_equal(n_clients(h), 0);
+}
+
+/* `echo -n request | socat`: the end of what comes is also the end of a request, be it answered at once or
+ * not. */
+static void test_no_newline(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial(), later = dial(), long_one = dial();
+        char request[CONTROL_REQUEST_MAX];
+
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}"), "");
+        assert_int_equal(fake.paused, -1);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(fd), "{\"ok\":true}\n");
+        assert_null(hear(fd));
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(say(h, later, "{\"command\":\"checkpoint\"}"), "");
+        assert_int_equal(shutdown(later, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(later), "");
+        assert_int_equal(n_clients(h), 2);
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_non_null(strstr(hear(later), "1234"));
+        turn(h);
+        assert_null(hear(later));
+        /* as long as one can be */
+        memset(request, ' ', sizeof(request));
+        memcpy(request, "{\"command\":\"resume\"}", 20);
+        request[sizeof(request) - 1] = 0;
+        assert_string_equal(say(h, long_one, request), "");
+        assert_int_equal(shutdown(long_one, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(long_one), "{\"ok\":true}\n");
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* `echo '{"command":"stop"}' | socat`: the connection ends with azpard, and not before. */
+static void test_half_closed_stop(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        int gone = dial();
+
+        assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        assert_string_equal(say(h, gone, "{\"command\":\"stop\"}"), "");
+        assert_int_equal(shutdown(gone, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(gone), "{\"ok\":true}\n");
+        assert_string_equal(hear(fd), "");
+        assert_int_equal(n_clients(h), 2);
+        (void) close(gone);
+        turn(h);
+        assert_int_equal(n_clients(h), 1);
+        control_free(TAKE_PTR(h->control));
+        assert_null(hear(fd));
 }
 
 /* Who has gone without waiting for the answer has still asked. */
@@ -660,9 +977,11 @@ static void test_strangers(void **state) {
         assert_int_equal(fake.workers, 0);
         assert_int_equal(fake.paused, -1);
         assert_int_equal(fake.n_stopped, 0);
-        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"help\"}\n"), "\"changes\":true,\"allowed\":false"));
         /* azpard's own user may, also when that is not root. */
+        fd_closep(&fd);
         assert_int_equal(seteuid(NOBODY), 0);
+        fd = dial();
         assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(seteuid(0), 0);
         assert_int_equal(fake.paused, 1);
@@ -680,7 +999,7 @@ static void test_no_descriptors(void **state) {
         turn(h); /* would not return if the loop were woken again and again */
         assert_int_equal(n_clients(h), 0);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-        assert_true(sd_event_source_set_time_relative(h->control->retry, 0) >= 0);
+        assert_true(sd_event_source_set_time_relative(h->control->resume, 0) >= 0);
         while (n_clients(h) == 0)
                 assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
         assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
@@ -834,6 +1153,9 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_commands),
                 TEST(test_errors),
+                TEST(test_protocol),
+                TEST(test_id),
+                TEST(test_help),
                 TEST(test_nul_byte),
                 TEST(test_deep_nesting),
                 TEST(test_pieces),
@@ -841,12 +1163,18 @@ int main(void) {
                 TEST(test_busy_loop),
                 TEST(test_longest_request),
                 TEST(test_too_many_clients),
+                TEST(test_displaced_by_user),
+                TEST(test_displaced_at_par),
+                TEST(test_displaced_last),
+                TEST(test_pace),
                 TEST(test_deaf_client),
                 TEST(test_idle_client),
                 TEST(test_trickling_client),
                 TEST(test_checkpoint),
                 TEST(test_checkpoint_never_written),
                 TEST(test_half_closed),
+                TEST(test_no_newline),
+                TEST(test_half_closed_stop),
                 TEST(test_gone),
                 TEST(test_strangers),
                 TEST(test_no_descriptors),
