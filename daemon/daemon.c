@@ -308,6 +308,16 @@ static void follow_throttle(struct daemon *d) {
         atomic_store_explicit(&d->segment->header->throttle, on, memory_order_relaxed);
 }
 
+static void follow_trouble(struct daemon *d, uint64_t now_ns) {
+        struct status_sources s = sources(d);
+        char reason[STATUS_REASON_MAX];
+
+        if (d->stopping)
+                return;
+        (void) status_is_degraded(&s, reason);
+        trouble_update(&d->trouble, reason, now_ns);
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         uint64_t now_ns = clock_now_ns();
@@ -324,6 +334,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         control_poll(d->control);
         disk_poll(d->disk); /* what the kernel did not take at once */
         refill_tick(d->refill);
+        follow_trouble(d, now_ns);
         tell_systemd(d);
         return start_timer(source, TICK_US);
 }

@@ -32,6 +32,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include "common/base/clock.h"
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 #include "common/base/version.h"
@@ -177,6 +178,9 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
         if (r < 0)
                 return r;
         options_instance(o, d->state.path, d->instance);
+        log_set_fields(LOG_FIELDS(LOG_TEXT(INSTANCE, d->instance)));
+        if (setenv(LOG_INSTANCE_VARIABLE, d->instance, 1) < 0) /* for children */
+                return error_errno(e, -errno, "could not set " LOG_INSTANCE_VARIABLE);
         r = options_socket_path(o, d->state.path, d->instance, socket_path, e);
         if (r < 0)
                 return r;
@@ -246,6 +250,7 @@ int main(int argc, char **argv) {
         struct error e = ERROR_INIT;
 
         log_open("azpard", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         (void) signal(SIGPIPE, SIG_IGN); /* a client or a log reader that went away must not end us */
         if (notify_init(&d.notify, &e) < 0) {
                 log_error("%s", e.text);

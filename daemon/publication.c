@@ -49,6 +49,7 @@ void publication_announce(struct publication *p, struct segment *s) {
         if (p->info.generation == 0)
                 return;
         PAUSE_POINT(ANNOUNCE_BEFORE);
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(GENERATION, p->info.generation)));
         p->announced_ns = clock_now_ns();
         p->age_ns = now_us > p->info.unix_us ? (now_us - p->info.unix_us) * 1000 : 0;
         /* Relaxed: the store of the generation publishes this one. */

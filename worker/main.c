@@ -22,6 +22,7 @@
 #include <sysexits.h>
 #include "common/base/clock.h"
 #include "common/base/config.h"
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/exchange/segment.h"
@@ -161,6 +162,7 @@ static void take_up_model(struct worker *w) {
                 return;
         }
         selfplay_set_generation(w->selfplay, generation);
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(GENERATION, generation)));
         put(&w->own->generation, generation);
         if (w->has_weights) { /* at the start there was nothing to lag behind */
                 lag_ns = clock_now_ns() -
@@ -466,9 +468,11 @@ int main(int argc, char **argv) {
         int r;
 
         log_open("azpar-worker", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         r = parse_arguments(argc, argv, &arguments);
         if (r >= 0)
                 return r;
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(WORKER, arguments.slot)));
         /* SIGINT is for azpard, which then asks its children to stop */
         if (signal(SIGINT, SIG_IGN) == SIG_ERR || sigaction(SIGTERM, &terminate, NULL) < 0) {
                 log_error("could not set up signals: %s", strerror(errno));

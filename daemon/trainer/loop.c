@@ -72,6 +72,7 @@ static void set_state(struct loop *l, enum trainer_state state) {
 static void tell(struct loop *l) {
         const struct checkpoint *s = learner_state(l->learner);
 
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(STEP, s->step)));
         put(&l->page->step, s->step);
         put(&l->page->samples_trained, s->samples_trained);
         put(&l->page->samples_inserted, l->limiter.inserted);

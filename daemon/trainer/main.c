@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/exchange/segment.h"
@@ -170,6 +171,7 @@ int main(int argc, char **argv) {
         int fds[N_FDS], r;
 
         log_open("azpar-trainer", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         r = parse_arguments(argc, argv, fds);
         if (r >= 0)
                 return r;
