@@ -245,7 +245,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built deb-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-events check-man kill-built deb-built
 	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
@@ -273,6 +273,10 @@ check-headers:
 .PHONY: check-includes
 check-includes:
 	@tests/check-includes
+# Events: the table, the calls, the catalog and the manual agree.
+.PHONY: check-events
+check-events:
+	@tests/check-events
 .PHONY: check-man
 check-man:
 	@out=$$(mandoc -Tlint -Wwarning man/*.[1-8] 2>&1); test -z "$$out" || { echo "$$out"; exit 1; }

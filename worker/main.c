@@ -126,8 +126,10 @@ static void refuse_model(struct worker *w, int r, const struct error *e) {
         if (strcmp(e->text, w->refusal.text) == 0)
                 return;
         w->refusal = *e;
-        log_warning("refused model of generation %" PRIu64 ": %s%s", w->announced, e->text,
-                    w->has_weights ? "; the weights in use stay" : "");
+        log_event(LOG_EVENT_WORKER_REFUSED_WEIGHTS,
+                  LOG_FIELDS(LOG_NUMBER(GENERATION, w->announced), LOG_TEXT(REASON, e->text)),
+                  "refused model of generation %" PRIu64 ": %s%s", w->announced, e->text,
+                  w->has_weights ? "; the weights in use stay" : "");
         (void) snprintf(w->own->refused_text, sizeof(w->own->refused_text), "%.*s",
                         (int) sizeof(w->own->refused_text) - 1, e->text);
         /* release: pairs with azpard's acquire, which reads the text after it sees the count */
@@ -262,13 +264,16 @@ static int play(struct worker *w, struct error *e) {
 static void finish_spilling(struct worker *w) {
         const struct spill_counters *c = spill_counters(w->commit.spill);
         uint64_t begin_ns = clock_now_ns();
+        const char *why;
 
         while (!commit_flush(&w->commit)) {
                 if (clock_now_ns() - begin_ns >= FLUSH_NS) {
-                        log_warning("worker %" PRIu64 ": its last spilled games are given up: %s", w->slot,
-                                    c->full    ? "service.spill_max is reached"
-                                    : c->error ? strerror(-c->error)
-                                               : "the disk is too slow");
+                        why = c->full    ? "service.spill_max is reached"
+                              : c->error ? strerror(-c->error)
+                                         : "the disk is too slow";
+                        log_event(LOG_EVENT_SPILL_LOST, LOG_FIELDS(LOG_TEXT(REASON, why)),
+                                  "worker %" PRIu64 ": its last spilled games are given up: %s", w->slot,
+                                  why);
                         return;
                 }
                 beat(w);
@@ -465,6 +470,7 @@ int main(int argc, char **argv) {
         struct sigaction terminate = { .sa_handler = on_sigterm };
         struct arguments arguments = { 0 };
         struct error e = ERROR_INIT;
+        const char *why;
         int r;
 
         log_open("azpar-worker", LOG_LEVEL_INFO);
@@ -485,6 +491,8 @@ int main(int argc, char **argv) {
         }
         if (r == 0)
                 return EXIT_SUCCESS;
-        log_error("worker %" PRIu64 ": %s", arguments.slot, e.text[0] ? e.text : strerror(-r));
+        why = e.text[0] ? e.text : strerror(-r);
+        log_event(LOG_EVENT_WORKER_FAILED, LOG_FIELDS(LOG_TEXT(REASON, why)), "worker %" PRIu64 ": %s",
+                  arguments.slot, why);
         return r == -EINVAL ? EX_CONFIG : EXIT_FAILURE;
 }

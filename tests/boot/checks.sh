@@ -195,6 +195,31 @@ test_activation() {
         step "socket activation: a look starts it, stop stops both"
 }
 
+# The message id of an event, and its newest entry in the unit's journal as JSON.
+event() { sed -n "s/^X($1, [A-Z]*, \"\([0-9a-f]*\)\".*/\1/p" common/base/log_events.inc; }
+entry() { inside journalctl -u "$unit" -o json -n 1 --no-pager "MESSAGE_ID=$(event "$1")"; }
+entry_has() { entry "$1" | jq -e "$2" >/dev/null; } # EVENT JQ-EXPRESSION
+check_entry() { entry_has "$1" "$2" || fail "the journal's newest $1 is not '$2': $(entry "$1")"; }
+
+test_journal() {
+        local pid
+        check_entry STARTED '.AZPAR_INSTANCE == "default" and ._SYSTEMD_UNIT == "azpar.service" and .PRIORITY == "5"'
+        check_entry READY '(.AZPAR_GENERATION | tonumber) > 0'
+        ctl pause
+        check_entry COMMAND '.AZPAR_COMMAND == "pause" and .AZPAR_CLIENT_UID == "0"'
+        ctl resume
+        trains
+        pid=$(q '.workers[1].pid')
+        inside kill -KILL "$pid"
+        wait_for "the journal says that worker 1 was killed" entry_has CHILD_CRASHED '.AZPAR_WORKER == "1"'
+        check_entry CHILD_CRASHED ".AZPAR_CHILD_PID == \"$pid\" and .AZPAR_INSTANCE == \"default\""
+        trains
+        # The package brings explanations, and systemd's trigger made them known.
+        inside journalctl --no-pager --list-catalog "$(event CHILD_CRASHED)" >"$tmp/catalog" || fail "no catalog entry"
+        [ "$(wc -l <"$tmp/catalog")" = 1 ] || fail "no catalog entry of CHILD_CRASHED: $(cat "$tmp/catalog")"
+        step "journal: fields, message ids, catalog"
+}
+
 # ---- crashes ----
 
 # The ledger of the copy /dev/shm/azpar.ledger, compared with WINDOW ("": with none). In the service's namespaces, since
