@@ -48,6 +48,8 @@ struct control_ops {
         int (*import)(void *userdata, int fd, uint64_t *ret_ticket, struct error *e);
         /* 1: durable; 0: not yet; negative errno with a text: refused or failed. */
         int (*import_done)(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e);
+        /* Read the configuration again; *ret_answer is the whole answer, new and owned by the caller. */
+        int (*reload)(void *userdata, cJSON **ret_answer, struct error *e);
         /* Begin to stop; returns at once. */
         int (*stop)(void *userdata, struct error *e);
 };

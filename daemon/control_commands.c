@@ -132,6 +132,12 @@ static int run_resume(struct control_client *c, const struct request *r, cJSON *
         return c->control->ops->set_paused(c->control->userdata, false, e);
 }
 
+static int run_reload(struct control_client *c, const struct request *r, cJSON **ret_answer,
+                      struct error *e) {
+        (void) r;
+        return c->control->ops->reload(c->control->userdata, ret_answer, e);
+}
+
 static int run_stop(struct control_client *c, const struct request *r, cJSON **ret_answer, struct error *e) {
         int s = c->control->ops->stop(c->control->userdata, e);
 
@@ -215,6 +221,8 @@ static const struct control_command commands[] = {
           "write a checkpoint; answered when it is written" },
         { "import",     CHANGES | FILES,  run_import,     poll_import,     IMPORT_S,
           "take in the batch file whose descriptor comes along; answered when its samples are durable" },
+        { "reload",     CHANGES,          run_reload,     NULL,            0,
+          "read the configuration again and take up what can change while running" },
         { "stop",       CHANGES,          run_stop,       NULL,            0,
           "stop azpard; the connection ends when it is gone" },
 };

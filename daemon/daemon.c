@@ -25,6 +25,7 @@
 #include "daemon/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,6 +35,7 @@
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 #include "daemon/handover.h"
+#include "daemon/reload.h"
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
@@ -209,6 +211,39 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         else
                 begin_stop(d, why);
         return 0;
+}
+
+/* ---- a new configuration ---- */
+
+static int reload(struct daemon *d, cJSON **ret_answer, struct error *e) {
+        char line[NOTIFY_STATUS_MAX];
+        int r;
+
+        notify_reloading(&d->notify);
+        r = reload_run(d, ret_answer, e);
+        make_status_line(d, line);
+        notify_reloaded(&d->notify, line); /* also if it was refused: azpard goes on as before */
+        return r;
+}
+
+/*
+ * SIGHUP has two meanings.  For who started azpard in a terminal, the terminal is gone, and azpard goes as
+ * well; for a service, which has none, it asks for a reload.
+ */
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct error e = ERROR_INIT;
+        struct daemon *d = userdata;
+
+        if (d->has_terminal || d->stopping)
+                return on_signal(source, si, userdata);
+        (void) !reload(d, NULL, &e); /* it has said how it went */
+        return 0;
+}
+
+static bool has_terminal(void) {
+        cleanup_(fd_closep) int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+        return fd >= 0; /* it can be opened only by who has one */
 }
 
 /* ---- lanes ---- */
@@ -431,9 +466,7 @@ static int control_set_workers(void *userdata, unsigned n, struct error *e) {
                 return error_set(e, -ERANGE,
                                  "%u workers: at most %u can be set while running (selfplay.max_workers)", n,
                                  d->segment->n_workers);
-        d->n_desired = n;
-        atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
-        children_set_workers(d->children, n);
+        daemon_set_workers(d, n);
         log_event(LOG_EVENT_WORKERS_CHANGED, LOG_FIELDS(LOG_NUMBER(WORKERS, n)),
                   "number of workers: %u from now on", n);
         return 0;
@@ -494,6 +527,10 @@ static int control_import_done(void *userdata, uint64_t ticket, struct refill_im
         return refill_import_done(d->refill, ticket, ret, e);
 }
 
+static int control_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        return reload(userdata, ret_answer, e);
+}
+
 static int control_stop(void *userdata, struct error *e) {
         (void) e;
         begin_stop(userdata, "asked on the control socket");
@@ -508,6 +545,7 @@ static const struct control_ops control_ops = {
         .checkpoint_done = control_checkpoint_done,
         .import = control_import,
         .import_done = control_import_done,
+        .reload = control_reload,
         .stop = control_stop,
 };
 
@@ -524,8 +562,10 @@ static int add_signals(struct daemon *d) {
                 (void) sigaddset(&set, numbers[i]);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
+        d->has_terminal = has_terminal();
         for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
-                r = sd_event_add_signal(d->event, &d->signals[i], numbers[i], on_signal, d);
+                r = sd_event_add_signal(d->event, &d->signals[i], numbers[i],
+                                        numbers[i] == SIGHUP ? on_hangup : on_signal, d);
                 if (r < 0)
                         return r;
         }
@@ -706,6 +746,12 @@ static int run_loop(struct daemon *d) {
         }
         r = sd_event_get_exit_code(d->event, &code);
         return r < 0 ? r : code;
+}
+
+void daemon_set_workers(struct daemon *d, unsigned n) {
+        d->n_desired = n;
+        atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
+        children_set_workers(d->children, n);
 }
 
 int daemon_run(struct daemon *d, struct error *e) {

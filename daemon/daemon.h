@@ -36,6 +36,8 @@
 struct daemon {
         /* filled by main.c, in this order */
         struct notify notify;
+        const struct options *options; /* borrowed */
+        const char *config_path;       /* that was read last; NULL: there was none */
         struct config config;
         int config_fd; /* for children */
         struct game *game;
@@ -71,6 +73,7 @@ struct daemon {
         uint64_t n_taken;   /* records that the lanes gave so far */
         unsigned n_desired; /* workers */
         bool ready, stopping;
+        bool has_terminal;            /* that can hang up: see on_hangup() */
         bool interrupted, terminated; /* a SIGINT, a SIGTERM came */
 };
 
@@ -89,6 +92,9 @@ struct daemon {
  * Return: 0 or a negative errno with a text.
  */
 must_check_ int daemon_open(struct daemon *d, const char *socket_path, struct error *e);
+
+/* Run @n workers from now on; at most segment->n_workers. */
+void daemon_set_workers(struct daemon *d, unsigned n);
 
 /* Start the children and serve until asked to stop. Return: 0 or a negative errno with a text. */
 must_check_ int daemon_run(struct daemon *d, struct error *e);

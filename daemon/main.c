@@ -25,7 +25,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,17 +37,12 @@
 #include "common/base/version.h"
 #include "common/exchange/sample.h"
 #include "common/model/checkpoint.h"
+#include "daemon/cores.h"
 #include "daemon/daemon.h"
 #include "daemon/handover.h"
 #include "daemon/rescue.h"
 
 #define CHILDREN_LOCK_TIMEOUT_NS (10 * NS_PER_S)
-
-static unsigned count_cores(void) {
-        cpu_set_t set;
-
-        return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned) MAX(CPU_COUNT(&set), 1) : 1;
-}
 
 /* Large windows on slow disks take minutes to look at. */
 static void on_window_progress(void *userdata, uint64_t n_done, uint64_t n_all) {
@@ -134,18 +128,13 @@ static void show_checkpoint(struct segment_trainer *t, const struct checkpoint *
 }
 
 static int open_segment(struct daemon *d, const struct checkpoint *c, struct error *e) {
-        unsigned cores = count_cores(), n_slots;
+        unsigned n_slots;
         /* A record must fit its lane whole. */
         uint64_t least = 2 * lane_record_bytes(sample_record_max_bytes(d->game)), lane_bytes = 65536;
         int r;
 
-        d->n_desired = d->config.selfplay_workers ? (unsigned) d->config.selfplay_workers
-                                                  : MIN(cores, SEGMENT_MAX_WORKERS);
-        n_slots = d->config.selfplay_max_workers ? (unsigned) d->config.selfplay_max_workers
-                                                 : MIN(2 * cores, SEGMENT_MAX_WORKERS);
-        if (d->config.selfplay_max_workers)
-                d->n_desired = MIN(d->n_desired, n_slots);
-        n_slots = MAX(n_slots, d->n_desired);
+        n_slots = cores_n_slots(&d->config, SEGMENT_MAX_WORKERS);
+        d->n_desired = cores_n_workers(&d->config, n_slots);
         while (lane_bytes < MAX(d->config.service_lane_bytes, least))
                 lane_bytes *= 2;
         notify_phase(&d->notify, NOTIFY_LONG_US,
@@ -209,6 +198,8 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
 static int configure(struct daemon *d, const struct options *o, struct error *e) {
         int r;
 
+        d->options = o;
+        d->config_path = o->config;
         r = config_read(o->config, o->settings, o->n_settings, &d->config, e);
         if (r < 0)
                 return r;

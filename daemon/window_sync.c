@@ -124,6 +124,13 @@ void window_sync_free(struct window_sync *s) {
         free(s);
 }
 
+void window_sync_set_interval(struct window_sync *s, uint64_t interval_us) {
+        assert(interval_us > 0);
+        s->interval_us = interval_us;
+        if (s->armed)
+                arm(s);
+}
+
 void window_sync_request(struct window_sync *s) {
         if (s->in_flight)
                 s->again = true;

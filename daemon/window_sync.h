@@ -29,6 +29,9 @@ DEFINE_CLEANUP(struct window_sync *, window_sync_free)
 /* Before the loop sleeps: have what was appended synced within the interval. Costs nothing where it is under way. */
 void window_sync_look(struct window_sync *s);
 
+/* Take another interval from now on. */
+void window_sync_set_interval(struct window_sync *s, uint64_t interval_us);
+
 /* Sync what has been appended by now as soon as the disk can; while syncing fails, at the next interval. */
 void window_sync_request(struct window_sync *s);
 

@@ -197,7 +197,7 @@ static int save(struct loop *l, struct error *e) {
         /* release: pairs with azpard's acquire, which then reads checkpoint_step */
         atomic_store_explicit(&l->page->checkpoint_done, request, memory_order_release);
         wake(l);
-        tell_saved(l, asked || should_stop(l));
+        tell_saved(l, asked || *l->p->terminated || is_set(&l->header->stop));
         return 0;
 }
 

@@ -91,6 +91,12 @@ static int fake_import_done(void *userdata, uint64_t ticket, struct refill_impor
         return 1;
 }
 
+static int fake_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        (void) userdata;
+        *ret_answer = cJSON_Parse("{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[]}");
+        return *ret_answer ? 0 : error_set(e, -ENOMEM, "out of memory");
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         (void) userdata;
         (void) e;
@@ -98,10 +104,9 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
-                                             fake_set_paused,      fake_checkpoint,
-                                             fake_checkpoint_done, fake_import,
-                                             fake_import_done,     fake_stop };
+static const struct control_ops fake_ops = { fake_status,      fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint,  fake_checkpoint_done, fake_import,
+                                             fake_import_done, fake_reload,          fake_stop };
 
 /* So that control_free() also runs, and AddressSanitizer sees what it forgets. */
 static void tear_down(void) {

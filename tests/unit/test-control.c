@@ -33,7 +33,7 @@ static char path[64];
 /* --- the fake azpard --- */
 
 static struct fake {
-        unsigned workers, n_status, n_stopped;
+        unsigned workers, n_status, n_stopped, n_reloads;
         int paused;
         size_t padding;      /* bytes that make the status long */
         int checkpoint_done; /* what checkpoint_done() gives */
@@ -108,6 +108,16 @@ static int fake_import_done(void *userdata, uint64_t ticket, struct refill_impor
         return f->import_done < 0 ? error_set(e, f->import_done, "sample 3 is bad") : f->import_done;
 }
 
+static int fake_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        struct fake *f = userdata;
+
+        f->n_reloads++;
+        if (f->fail)
+                return error_set(e, f->fail, "/etc/azpar/azpar.conf:12: neither [section] nor key = value");
+        *ret_answer = cJSON_Parse("{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[]}");
+        return 0;
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         struct fake *f = userdata;
 
@@ -116,10 +126,9 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
-                                             fake_set_paused,      fake_checkpoint,
-                                             fake_checkpoint_done, fake_import,
-                                             fake_import_done,     fake_stop };
+static const struct control_ops fake_ops = { fake_status,      fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint,  fake_checkpoint_done, fake_import,
+                                             fake_import_done, fake_reload,          fake_stop };
 
 struct house {
         sd_event *event;
@@ -214,6 +223,13 @@ static void test_commands(void **state) {
         assert_int_equal(fake.paused, 1);
         assert_string_equal(say(h, fd, "{\"command\":\"resume\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.paused, 0);
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\",\"id\":5}\n"),
+                            "{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[],\"id\":5}\n");
+        fake.fail = -EINVAL;
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\"}\n"),
+                            "{\"ok\":false,\"error\":\"/etc/azpar/azpar.conf:12: neither [section] nor key = "
+                            "value\",\"code\":\"EINVAL\"}\n");
+        assert_int_equal(fake.n_reloads, 2);
         assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.n_stopped, 1);
         assert_int_equal(n_clients(h), 1); /* its end is the second answer */
@@ -956,8 +972,8 @@ static void test_gone(void **state) {
 }
 
 static void test_strangers(void **state) {
-        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"", "\"resume\"",
-                                               "\"checkpoint\"", "\"stop\"" };
+        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"",  "\"resume\"",
+                                               "\"checkpoint\"",          "\"reload\"", "\"stop\"" };
         struct house *h = *state;
         cleanup_(fd_closep) int fd = -1;
 
@@ -976,6 +992,7 @@ static void test_strangers(void **state) {
         }
         assert_int_equal(fake.workers, 0);
         assert_int_equal(fake.paused, -1);
+        assert_int_equal(fake.n_reloads, 0);
         assert_int_equal(fake.n_stopped, 0);
         assert_non_null(strstr(say(h, fd, "{\"command\":\"help\"}\n"), "\"changes\":true,\"allowed\":false"));
         /* azpard's own user may, also when that is not root. */

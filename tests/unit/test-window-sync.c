@@ -155,6 +155,25 @@ static void test_request(void **state) {
         window_sync_free(s);
 }
 
+/* A shorter interval counts at once, also for what waits for the longer one already. */
+static void test_interval(void **state) {
+        struct fixture *f = *state;
+        struct window_sync *s;
+
+        open_disk(f, true);
+        assert_int_equal(window_sync_new(f->event, f->window, UINT64_C(3600) * 1000000, f->disk, &s), 0);
+        append(f);
+        window_sync_look(s);
+        assert_int_equal(sd_event_run(f->event, 0), 0); /* negative control: an hour to wait */
+        window_sync_set_interval(s, INTERVAL_US);
+        run_until_durable(f, s);
+        append(f);
+        run_until_durable(f, s);
+        assert_int_equal(window_durable(f->window), 2);
+        disk_drain(f->disk);
+        window_sync_free(s);
+}
+
 static void test_io_uring(void **state) {
         check_both_ways(*state, true); /* plain where the kernel refuses it */
 }
@@ -201,6 +220,7 @@ static void test_error_plain(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_request, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_interval, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_io_uring, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_error_with_io_uring, set_up, tear_down),
