@@ -202,22 +202,41 @@ entry_has() { entry "$1" | jq -e "$2" >/dev/null; } # EVENT JQ-EXPRESSION
 check_entry() { entry_has "$1" "$2" || fail "the journal's newest $1 is not '$2': $(entry "$1")"; }
 
 test_journal() {
-        local pid
         check_entry STARTED '.AZPAR_INSTANCE == "default" and ._SYSTEMD_UNIT == "azpar.service" and .PRIORITY == "5"'
-        check_entry READY '(.AZPAR_GENERATION | tonumber) > 0'
+        check_entry READY '(.AZPAR_GENERATION | tonumber) > 0 and .AZPAR_INSTANCE == "default"'
         ctl pause
         check_entry COMMAND '.AZPAR_COMMAND == "pause" and .AZPAR_CLIENT_UID == "0"'
         ctl resume
         trains
-        pid=$(q '.workers[1].pid')
-        inside kill -KILL "$pid"
+        inside kill -KILL "$(q '.workers[1].pid')"
         wait_for "the journal says that worker 1 was killed" entry_has CHILD_CRASHED '.AZPAR_WORKER == "1"'
-        check_entry CHILD_CRASHED ".AZPAR_CHILD_PID == \"$pid\" and .AZPAR_INSTANCE == \"default\""
+        check_entry CHILD_CRASHED '.AZPAR_INSTANCE == "default" and (.AZPAR_REASON | test("signal 9"))'
         trains
         # The package brings explanations, and systemd's trigger made them known.
         inside journalctl --no-pager --list-catalog "$(event CHILD_CRASHED)" >"$tmp/catalog" || fail "no catalog entry"
         [ "$(wc -l <"$tmp/catalog")" = 1 ] || fail "no catalog entry of CHILD_CRASHED: $(cat "$tmp/catalog")"
         step "journal: fields, message ids, catalog"
+}
+
+test_reload() {
+        local pid workers
+        pid=$(main_pid) workers=$(q '[.workers[].pid] | tojson')
+        printf '%s\n' '[search]' 'simulations = 12' | inside tee /etc/azpar/azpar.conf.d/z.conf >/dev/null
+        inside systemctl reload azpar
+        check_is ActiveState active
+        check_is ExecMainPID "$pid"
+        said 'search.simulations: 8 -> 12' || fail "the journal does not say what has changed"
+        wait_until "[.workers[].pid] | all(. != null and ([.] | inside($workers) | not))"
+        echo nonsense | inside tee /etc/azpar/azpar.conf.d/z.conf >/dev/null
+        refused "failed" inside systemctl reload azpar
+        check_is ActiveState active
+        check_is ExecMainPID "$pid"
+        said 'azpar.conf.d/z.conf:1: ' || fail "the journal does not say what is wrong"
+        inside rm /etc/azpar/azpar.conf.d/z.conf
+        inside systemctl reload azpar
+        said 'search.simulations: 12 -> 8' || fail "the refused configuration has changed something"
+        trains
+        step "reload: taken up, refused, taken up"
 }
 
 # ---- crashes ----
