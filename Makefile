@@ -47,7 +47,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
 packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
-	systemd systemd-container dbus man-db socat lintian
+	systemd systemd-container dbus man-db socat lintian python3 python3-msgpack
 packages_deb   := debhelper dpkg-dev fakeroot
 packages_fuzz  := clang libclang-rt-14-dev
 
@@ -94,8 +94,10 @@ fuzz_targets := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz-*.c))
 e2e_helpers := $(patsubst tests/e2e/%.c,$(B)/tests/e2e/%,$(wildcard tests/e2e/*.c))
 e2e_tests   := $(sort $(patsubst tests/e2e/%.sh,%,$(wildcard tests/e2e/[0-9]*.sh)))
 fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
+# The manual against what runs; man-NAME is tests/man/NAME.sh.
+man_tests   := $(patsubst tests/man/%.sh,man-%,$(wildcard tests/man/*.sh))
 # What else `make check` runs; sanitizers have nothing to find there.
-more_tests  := $(if $(filter release,$(VARIANT)),model package boot)
+more_tests  := $(if $(filter release,$(VARIANT)),model $(man_tests) package boot)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -277,10 +279,21 @@ check-includes:
 .PHONY: check-events
 check-events:
 	@tests/check-events
+# The manual against programs and sources; what has to run for it is in man_tests.
 .PHONY: check-man
-check-man:
-	@out=$$(mandoc -Tlint -Wwarning man/*.[1-8] 2>&1); test -z "$$out" || { echo "$$out"; exit 1; }
-	@echo "ok   check-man"
+check-man: all $(B)/tests/man/facts
+	@tests/man/check $(B)
+
+# What the manual's tables must say: all fields of the structs that are drawn there.
+man_headers := $(addprefix common/exchange/,lane.h segment.h window.h)
+$(B)/tests/man/fields.inc: tests/man/fields.awk $(man_headers)
+	@mkdir -p $(@D)
+	$(Q)cat $(man_headers) | awk -f tests/man/fields.awk >$@
+$(B)/tests/man/facts.o: $(B)/tests/man/fields.inc
+$(B)/tests/man/facts.o: az_cppflags += -I$(B)
+$(B)/tests/man/facts: $(B)/tests/man/facts.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
 
 ## asan: unit and end-to-end tests under AddressSanitizer and UBSan
 ## tsan: the lane's and the window's tests under ThreadSanitizer

@@ -394,6 +394,7 @@ static const struct option long_options[] = {
 
 static const char help[] =
         "azpar-worker --slot N --incarnation I --config-fd C --segment-fd G --state-fd S --wake-fd W\n"
+        "azpar-worker --help | --version\n"
         "Plays games against itself for azpard(8), which starts it.\n";
 
 /* A decimal number of at most @max, all of @text. */

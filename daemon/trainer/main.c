@@ -120,6 +120,7 @@ static const struct option long_options[] = {
 
 static const char help[] =
         "azpar-trainer --config-fd C --segment-fd G --state-fd S --window-fd D --wake-fd W\n"
+        "azpar-trainer --help | --version\n"
         "Trains the network for azpard(8), which starts it.\n";
 
 /* An open descriptor's number. */

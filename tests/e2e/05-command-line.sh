@@ -1,7 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# azparctl by itself: command line, help, and what it says where no azpard is.  Every program: what --help names is in
-# the manual, and --version says the same.
+# azparctl by itself: command line, and what it says where no azpard is.  Every program's --version says the same.
 . tests/e2e/lib.sh
 
 ctl=$azparctl
@@ -36,22 +35,7 @@ refused "no azpard answers on '/run/azpar/e2e-none.sock'" "$ctl" --instance e2e-
 touch "$tmp/file"
 refused "no azpard answers on '$tmp/file': Connection refused" "$ctl" --socket "$tmp/file" status
 
-"$ctl" --help >"$tmp/help"
-for word in status watch workers pause resume checkpoint stop version; do
-        grep -q "^  $word " "$tmp/help" || fail "--help does not know $word"
-        grep -q "^\.It Cm $word" man/azparctl.1 || fail "azparctl.1 does not know $word"
-done
 version=$(sed -n 's/#define AZPAR_VERSION "\(.*\)"/\1/p' common/base/version.h)
-for page in azparctl.1 azpard.8 azpar-match.1; do
-        program=${page%.*}
-        "$programs/$program" --help >"$tmp/help"
-        options=$(sed -n 's/^  --\([a-z-]*\).*/\1/p' "$tmp/help")
-        [ -n "$options" ] || fail "$program --help shows no options"
-        for option in $options; do
-                grep -qE "^\.It Fl -$option( |$)" "man/$page" || fail "$page does not know --$option of $program"
-        done
-        for option in $(sed -n 's/^\.It Fl -\([a-z-]*\).*/\1/p' "man/$page"); do
-                grep -q -- "^  --$option\b" "$tmp/help" || fail "$program does not know --$option of $page"
-        done
+for program in azparctl azpard azpar-match azpar-worker azpar-trainer; do
         [ "$("$programs/$program" --version)" = "$program $version" ] || fail "$program --version: $("$programs/$program" --version)"
 done

@@ -357,46 +357,6 @@ static void test_single_values(void **state) {
         assert_memory_equal(&copy, &c, sizeof(c));
 }
 
-/* The manual has each key in its section with the range and the default of the table, and no other key. */
-static void test_manual(void **state) {
-        static char text[1 << 20];
-        FILE *f = fopen("man/azpar.conf.5", "r");
-        size_t n, n_items = 0;
-
-        (void) state;
-        assert_non_null(f);
-        n = fread(text, 1, sizeof(text) - 1, f);
-        text[n] = '\0';
-        (void) fclose(f);
-        for (size_t i = 0; i < n_config_keys; i++) {
-                const struct config_key *k = &config_keys[i];
-                char wanted[256];
-                const char *section, *item, *next, *found;
-
-                (void) snprintf(wanted, sizeof(wanted), "\n.Ss [%s]\n", k->section);
-                section = strstr(text, wanted);
-                (void) snprintf(wanted, sizeof(wanted), "\n.It Cm %s\n", k->key);
-                item = section ? strstr(section + 1, wanted) : NULL;
-                next = section ? strstr(section + 1, "\n.Ss [") : NULL;
-                if (!item || (next && item > next))
-                        fail_msg("man/azpar.conf.5 lacks %s.%s", k->section, k->key);
-                (void) snprintf(wanted, sizeof(wanted), "default %s.\n", k->default_text);
-                found = strstr(item, wanted);
-                next = strstr(item + 1, "\n.It Cm ");
-                if (!found || (next && found > next))
-                        fail_msg("man/azpar.conf.5: %s.%s: default %s not given", k->section, k->key,
-                                 k->default_text);
-                (void) snprintf(wanted, sizeof(wanted), "\nReload: %s.\n", config_reload_text(k->reload));
-                found = strstr(item, wanted);
-                if (!found || (next && found > next))
-                        fail_msg("man/azpar.conf.5: %s.%s: 'Reload: %s.' not given", k->section, k->key,
-                                 config_reload_text(k->reload));
-        }
-        for (const char *p = text; (p = strstr(p, "\n.It Cm ")); p++)
-                n_items++;
-        assert_int_equal(n_items, n_config_keys);
-}
-
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults),
@@ -411,7 +371,6 @@ int main(void) {
                 cmocka_unit_test(test_table),
                 cmocka_unit_test(test_single_values),
                 cmocka_unit_test(test_reload_column),
-                cmocka_unit_test(test_manual),
         };
 
         return cmocka_run_group_tests(tests, make_folder, remove_folder);
