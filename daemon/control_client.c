@@ -100,7 +100,10 @@ static int client_request(struct control_client *c, const char *line, size_t n) 
         return r == CONTROL_E_LATER ? 0 : client_answer(c, answer);
 }
 
-/* recv() that also takes a descriptor, the last one that comes. Return: as recv(), or a negative errno. */
+/*
+ * recv() that also takes a descriptor, the last one that comes. Strangers' never get here: to close one can
+ * take as long as whoever made it likes (FUSE). Return: as recv(), or a negative errno.
+ */
 static ssize_t receive_with_fd(struct control_client *c, char *to, size_t n) {
         union {
                 struct cmsghdr header;
@@ -110,8 +113,9 @@ static ssize_t receive_with_fd(struct control_client *c, char *to, size_t n) {
         struct msghdr message = {
                 .msg_iov = &part,
                 .msg_iovlen = 1,
-                .msg_control = control.bytes,
-                .msg_controllen = CMSG_LEN(sizeof(int)), /* the kernel closes those that do not fit */
+                .msg_control = c->trusted ? control.bytes : NULL,
+                .msg_controllen =
+                        c->trusted ? CMSG_LEN(sizeof(int)) : 0, /* the kernel drops what does not fit */
         };
         ssize_t got = recvmsg(c->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

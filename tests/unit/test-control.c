@@ -379,7 +379,7 @@ static void test_help(void **state) {
         assert_int_equal(cJSON_GetObjectItem(answer, "id")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "clients")->valuedouble, CONTROL_MAX_CLIENTS);
         assert_int_equal(cJSON_GetObjectItem(limits, "request_bytes")->valuedouble, CONTROL_REQUEST_MAX);
-        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 2);
+        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "idle_s")->valuedouble, 30);
         /* every command that it names is one */
         cJSON_ArrayForEach(item, cJSON_GetObjectItem(answer, "commands")) {
@@ -857,6 +857,20 @@ static void test_import(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* What strangers send along never gets into azpard. */
+static void test_strangers_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int file = open("/dev/null", O_RDONLY), fd = admitted(h, &stranger);
+        const int one[] = { file };
+        unsigned before = n_descriptors();
+
+        assert_string_equal(say_with(h, fd, "{", one, 1), "");
+        assert_int_equal(n_descriptors(), before);
+        assert_non_null(strstr(say_with(h, fd, "\"command\":\"status\"}\n", one, 1), "\"ok\":true"));
+        assert_non_null(strstr(say_with(h, fd, "{\"command\":\"import\"}\n", one, 1), "\"code\":\"EPERM\""));
+        assert_int_equal(n_descriptors(), before);
+}
+
 /* A descriptor is nothing that other commands, pieces of requests or half-sent ones could use or leak. */
 static void test_stray_descriptors(void **state) {
         struct house *h = *state;
@@ -1201,6 +1215,7 @@ int main(void) {
                 TEST(test_passed_socket),
                 TEST(test_passed_nonsense),
                 TEST(test_import),
+                TEST(test_strangers_descriptors),
                 TEST(test_stray_descriptors),
         };
 
