@@ -21,6 +21,13 @@ BINDIR     ?= $(PREFIX)/bin
 SBINDIR    ?= $(PREFIX)/sbin
 LIBEXECDIR ?= $(PREFIX)/libexec/azpar
 MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/azpar
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+CATALOGDIR ?= $(PREFIX)/lib/systemd/catalog
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
+# For uninstall: the folders that install had to make. Empty: not written down.
+MADE_FOLDERS ?= $(LIBEXECDIR)/made-folders
 DESTDIR    ?=
 
 CC       := $(if $(filter default,$(origin CC)),gcc,$(CC))
@@ -40,7 +47,8 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
 packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
-	systemd socat python3 python3-msgpack
+	systemd systemd-container dbus man-db socat lintian python3 python3-msgpack
+packages_deb   := debhelper dpkg-dev fakeroot
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -89,7 +97,7 @@ fault_tests := $(addprefix $(B)/tests/fault/,scenarios child inject.so)
 # The manual against what runs; man-NAME is tests/man/NAME.sh.
 man_tests   := $(patsubst tests/man/%.sh,man-%,$(wildcard tests/man/*.sh))
 # What else `make check` runs; sanitizers have nothing to find there.
-more_tests  := $(if $(filter release,$(VARIANT)),model $(man_tests))
+more_tests  := $(if $(filter release,$(VARIANT)),model $(man_tests) package boot)
 benches     := $(basename $(notdir $(wildcard tests/bench/bench-*.c tests/bench/bench-*.cc)))
 headers     := $(wildcard common/*/*.h worker/*.h worker/*/*.h daemon/*.h daemon/*/*.h)
 
@@ -165,6 +173,10 @@ $(B)/tests/e2e/%: $(B)/tests/e2e/%.o $(B)/libcommon.a
 	$(call say,link $@)
 	$(link_c) $(libs_common) $(LDLIBS)
 
+$(B)/tests/boot/ledger: $(B)/tests/boot/ledger.o $(B)/libcommon.a
+	$(call say,link $@)
+	$(link_c) $(libs_common) $(LDLIBS)
+
 # The kill test's own programs, of VARIANT=pause; numbered-worker also on lanes that a broken build could have.
 kill_workers := numbered-worker $(patsubst tests/kill/lane-%.c,numbered-worker-%,$(wildcard tests/kill/lane-*.c))
 kill_tests   := kill-test power-cut
@@ -218,7 +230,7 @@ $(B)/%.o: %.cc
 deps:
 	@$(call install_packages,$(packages_build))
 deps-check:
-	@$(call install_packages,$(packages_build) $(packages_check))
+	@$(call install_packages,$(packages_build) $(packages_check) $(packages_deb))
 define install_packages
 missing=""; for p in $(1); do \
 	dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
@@ -235,7 +247,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-events check-man kill-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-events check-man kill-built deb-built
 	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
@@ -328,6 +340,63 @@ demo: deps
 demo-short: deps
 	$(Q)$(MAKE) all
 	@tests/demo/check.sh $(B)
+
+# Units, and where azpard looks for its children, hold paths: made again when those change.
+units := $(addprefix $(B)/unit-files/,azpar.service azpar@.service azpar.socket azpar@.socket)
+.PHONY: FORCE
+$(B)/paths: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SBINDIR) $(BINDIR) $(LIBEXECDIR)' | cmp -s - $@ || echo '$(SBINDIR) $(BINDIR) $(LIBEXECDIR)' >$@
+$(B)/daemon/children.o: $(B)/paths
+make_unit = @mkdir -p $(@D); sed -e 's,@SBINDIR@,$(SBINDIR),; s,@BINDIR@,$(BINDIR),; s,@INSTANCE@,$(1),; s,@UNIT@,$(2),' $< >$@
+$(B)/unit-files/azpar@.%: unit-files/azpar.%.in $(B)/paths
+	$(call make_unit,%i,azpar@%i)
+$(B)/unit-files/azpar.%: unit-files/azpar.%.in $(B)/paths
+	$(call make_unit,default,azpar)
+
+# What is installed, as rows SOURCE=TARGET; install and uninstall both go by them.
+pages     := $(wildcard man/*.[1-8])
+installed  = $(B)/azpard=$(SBINDIR)/azpard \
+	$(foreach p,azparctl azpar-match,$(B)/$(p)=$(BINDIR)/$(p)) \
+	$(foreach p,azpar-worker azpar-trainer,$(B)/$(p)=$(LIBEXECDIR)/$(p)) \
+	$(foreach p,$(pages),$(p)=$(MANDIR)/man$(subst .,,$(suffix $(p)))/$(notdir $(p))) \
+	$(foreach u,$(units) unit-files/azpar.slice,$(u)=$(UNITDIR)/$(notdir $(u))) \
+	unit-files/azpar.sysusers=$(SYSUSERSDIR)/azpar.conf \
+	$(foreach c,$(wildcard unit-files/*.catalog),$(c)=$(CATALOGDIR)/$(notdir $(c))) \
+	$(foreach c,$(wildcard daemon/ctl/azparctl.bash),$(c)=$(COMPLETIONDIR)/azparctl) \
+	$(foreach e,azpar.conf gpu.conf,unit-files/$(e)=$(DOCDIR)/examples/$(e))
+
+## install: copy programs, units and manual to PREFIX (/usr/local), under DESTDIR if that is given
+## uninstall: remove all of that again
+.PHONY: install uninstall
+install: all $(units)
+	$(Q)INSTALL='$(INSTALL)' unit-files/place install '$(DESTDIR)' '$(MADE_FOLDERS)' $(installed)
+uninstall:
+	$(Q)unit-files/place remove '$(DESTDIR)' '$(MADE_FOLDERS)' $(installed)
+
+# The package is built from a copy, so that it disturbs no other build; the copy's objects are kept for the next time.
+version     := $(shell sed -n 's/^.define AZPAR_VERSION "\(.*\)"/\1/p' common/base/version.h)
+deb_parts   := Makefile README.md LICENSE common daemon debian man unit-files worker
+deb_sources := $(shell find $(deb_parts) -type f)
+deb_file    := build/deb/azpar_$(version)_$(shell dpkg --print-architecture 2>/dev/null).deb
+deb_tree    := build/deb/azpar
+## deb: install what is missing, build the Debian package in build/deb
+.PHONY: deb deb-built
+deb:
+	@$(call install_packages,$(packages_build) $(packages_deb))
+	$(Q)$(MAKE) $(deb_file)
+$(deb_file): $(deb_sources)
+	@mkdir -p $(deb_tree)
+	$(call say,dpkg-buildpackage $@)
+	@rm -rf build/deb/*.*deb build/deb/*.changes build/deb/*.buildinfo
+	@find $(deb_tree) -mindepth 1 -maxdepth 1 ! -name build -exec rm -rf {} +
+	@tar -c $(deb_parts) | tar -x -C $(deb_tree)
+	$(Q)cd $(deb_tree) && env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u CFLAGS -u CXXFLAGS -u VARIANT -u WERROR \
+		dpkg-buildpackage --build=binary --no-sign --no-pre-clean >../log 2>&1 || { tail -n 40 ../log; false; }
+	@test -e $@ && echo "  $@"
+# For the tests.
+deb-built: $(if $(filter boot,$(more_tests)),$(B)/tests/boot/ledger $(deb_file))
+
 
 ## clean: remove build/
 .PHONY: clean
