@@ -35,8 +35,8 @@
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 #include "daemon/handover.h"
+#include "daemon/operations.h"
 #include "daemon/reload.h"
-#include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
 #define DRAIN_PRIORITY  CONTROL_PRIORITY /* after everything else that waits */
@@ -50,7 +50,7 @@
 
 static_assert(CHILDREN_MAX_WORKERS == SEGMENT_MAX_WORKERS, "one child per slot");
 
-static struct status_sources sources(const struct daemon *d) {
+struct status_sources daemon_sources(const struct daemon *d) {
         return (struct status_sources){
                 .instance = d->instance,
                 .state_path = d->state.path,
@@ -81,7 +81,7 @@ static int start_timer(sd_event_source *timer, uint64_t delay_us) {
 /* ---- systemd ---- */
 
 static void make_status_line(const struct daemon *d, char ret[NOTIFY_STATUS_MAX]) {
-        struct status_sources s = sources(d);
+        struct status_sources s = daemon_sources(d);
 
         status_line(&s, ret, NOTIFY_STATUS_MAX);
 }
@@ -168,7 +168,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static void begin_stop(struct daemon *d, const char *why) {
+void daemon_stop(struct daemon *d, const char *why) {
         char line[NOTIFY_STATUS_MAX];
 
         if (d->stopping)
@@ -209,13 +209,13 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         } else if (d->stopping)
                 log_notice("%s: stopping already, the trainer saves", why);
         else
-                begin_stop(d, why);
+                daemon_stop(d, why);
         return 0;
 }
 
 /* ---- a new configuration ---- */
 
-static int reload(struct daemon *d, cJSON **ret_answer, struct error *e) {
+int daemon_reload(struct daemon *d, cJSON **ret_answer, struct error *e) {
         char line[NOTIFY_STATUS_MAX];
         int r;
 
@@ -236,7 +236,7 @@ static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si,
 
         if (d->has_terminal || d->stopping)
                 return on_signal(source, si, userdata);
-        (void) !reload(d, NULL, &e); /* it has said how it went */
+        (void) !daemon_reload(d, NULL, &e); /* it has said how it went */
         return 0;
 }
 
@@ -350,7 +350,7 @@ static void follow_throttle(struct daemon *d) {
 }
 
 static void follow_trouble(struct daemon *d, uint64_t now_ns) {
-        struct status_sources s = sources(d);
+        struct status_sources s = daemon_sources(d);
         char reason[STATUS_REASON_MAX];
 
         if (d->stopping)
@@ -442,113 +442,6 @@ static const struct children_ops children_ops = {
         .heartbeat = child_heartbeat,
 };
 
-/* ---- what clients of the control socket may ask ---- */
-
-static cJSON *control_status(void *userdata) {
-        struct daemon *d = userdata;
-        struct status_sources s = sources(d);
-
-        rates_refresh(d->rates, d->segment);
-        return status_build(&s, clock_now_ns());
-}
-
-static int refuse_when_stopping(const struct daemon *d, struct error *e) {
-        return d->stopping ? error_set(e, -ESHUTDOWN, "azpard is stopping") : 0;
-}
-
-static int control_set_workers(void *userdata, unsigned n, struct error *e) {
-        struct daemon *d = userdata;
-        int r = refuse_when_stopping(d, e);
-
-        if (r < 0)
-                return r;
-        if (n > d->segment->n_workers)
-                return error_set(e, -ERANGE,
-                                 "%u workers: at most %u can be set while running (selfplay.max_workers)", n,
-                                 d->segment->n_workers);
-        daemon_set_workers(d, n);
-        log_event(LOG_EVENT_WORKERS_CHANGED, LOG_FIELDS(LOG_NUMBER(WORKERS, n)),
-                  "number of workers: %u from now on", n);
-        return 0;
-}
-
-static int control_set_paused(void *userdata, bool paused, struct error *e) {
-        struct daemon *d = userdata;
-        int r = refuse_when_stopping(d, e);
-
-        if (r < 0)
-                return r;
-        atomic_store_explicit(&d->segment->header->pause, paused, memory_order_release);
-        if (!paused)
-                children_unpark(d->children);
-        log_event(paused ? LOG_EVENT_PAUSED : LOG_EVENT_RESUMED, LOG_NO_FIELDS, "%s",
-                  paused ? "paused" : "resumed");
-        return 0;
-}
-
-static int control_checkpoint(void *userdata, uint64_t *ret_request, struct error *e) {
-        struct daemon *d = userdata;
-        const struct child *trainer = children_get(d->children, CHILDREN_TRAINER);
-        int r = refuse_when_stopping(d, e);
-
-        if (r < 0)
-                return r;
-        if (trainer->phase == CHILD_PARKED)
-                return error_set(e, -ECHILD, "the trainer is parked: %s", trainer->last_exit);
-        *ret_request = 1 + atomic_fetch_add_explicit(&d->segment->header->checkpoint_request, 1,
-                                                     memory_order_release);
-        return 0;
-}
-
-static int control_checkpoint_done(void *userdata, uint64_t request, uint64_t *ret_step) {
-        struct daemon *d = userdata;
-        const struct segment_trainer *t = d->segment->trainer;
-
-        /* Acquire: pairs with the trainer's release, so that checkpoint_step is of that checkpoint or a later
-         * one. */
-        if (atomic_load_explicit(&t->checkpoint_done, memory_order_acquire) >= request) {
-                *ret_step = atomic_load_explicit(&t->checkpoint_step, memory_order_relaxed);
-                return 1;
-        }
-        return children_get(d->children, CHILDREN_TRAINER)->phase == CHILD_PARKED ? -ECHILD : 0;
-}
-
-static int control_import(void *userdata, int fd, uint64_t *ret_ticket, struct error *e) {
-        cleanup_(fd_closep) int owned_fd = fd;
-        struct daemon *d = userdata;
-        int r = refuse_when_stopping(d, e);
-
-        return r < 0 ? r : refill_import(d->refill, TAKE_FD(owned_fd), ret_ticket, e);
-}
-
-static int control_import_done(void *userdata, uint64_t ticket, struct refill_import *ret, struct error *e) {
-        const struct daemon *d = userdata;
-
-        return refill_import_done(d->refill, ticket, ret, e);
-}
-
-static int control_reload(void *userdata, cJSON **ret_answer, struct error *e) {
-        return reload(userdata, ret_answer, e);
-}
-
-static int control_stop(void *userdata, struct error *e) {
-        (void) e;
-        begin_stop(userdata, "asked on the control socket");
-        return 0;
-}
-
-static const struct control_ops control_ops = {
-        .status = control_status,
-        .set_workers = control_set_workers,
-        .set_paused = control_set_paused,
-        .checkpoint = control_checkpoint,
-        .checkpoint_done = control_checkpoint_done,
-        .import = control_import,
-        .import_done = control_import_done,
-        .reload = control_reload,
-        .stop = control_stop,
-};
-
 /* ---- opening and closing ---- */
 
 static int add_signals(struct daemon *d) {
@@ -586,7 +479,7 @@ static int need_sources(struct daemon *d) {
         return 0;
 }
 
-/* For begin_stop(), which must not have to kill the trainer because there is no memory left for timers. */
+/* For daemon_stop(), which must not have to kill the trainer because there is no memory left for timers. */
 static int add_stop_timers(struct daemon *d) {
         int r;
 
@@ -717,7 +610,7 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
                 r = add_children(d, e);
         if (r < 0)
                 return r;
-        return control_new(d->event, socket_path, notify_take_control(&d->notify), &control_ops, d,
+        return control_new(d->event, socket_path, notify_take_control(&d->notify), &operations, d,
                            &d->control, e);
 }
 

@@ -28,6 +28,7 @@
 #include "daemon/rates.h"
 #include "daemon/refill.h"
 #include "daemon/statedir.h"
+#include "daemon/status.h"
 #include "daemon/throttle.h"
 #include "daemon/trouble.h"
 #include "daemon/usage.h"
@@ -92,6 +93,15 @@ struct daemon {
  * Return: 0 or a negative errno with a text.
  */
 must_check_ int daemon_open(struct daemon *d, const char *socket_path, struct error *e);
+
+/* What the status is made from; borrowed from @d. */
+struct status_sources daemon_sources(const struct daemon *d);
+
+/* Begin to stop, unless it has begun; @why goes to the log. */
+void daemon_stop(struct daemon *d, const char *why);
+
+/* As reload_run(), with systemd told; refused when stopping. */
+must_check_ int daemon_reload(struct daemon *d, cJSON **ret_answer, struct error *e);
 
 /* Run @n workers from now on; at most segment->n_workers. */
 void daemon_set_workers(struct daemon *d, unsigned n);
