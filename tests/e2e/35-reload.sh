@@ -20,16 +20,13 @@ reload_gives() {
         [ "$(names "$answer")" = "$1" ] || fail "the reload gives '$(names "$answer")', not '$1': $answer"
 }
 logged() { [ "$(grep -c -- "$1" "$log")" -ge "${2:-1}" ]; } # PATTERN TIMES
-settled() { # all are there, with the same processes, and none has crashed
-        wait_until ".workers_desired == (.workers | length) and all(.workers[]; .state == \"playing\" and .games > 0)
-                and .trainer.heartbeat_age_s < 5 and .trainer.state != \"starting\""
-        check 'all(.workers[], .trainer; .restarts == 0)'
-}
 pause() {
         ctl pause
         wait_until '.trainer.state == "paused" and all(.workers[]; .state == "paused" and .lane_used == 0)'
 }
 
+set_key search.simulations 32
+set_key replay.window 300000 # so that all that is played stays in it, and is audited in the end
 run_azpard=setsid # without a terminal, as a service
 start_azpard --set replay.slack=3000
 wait_until '.step > 30 and all(.workers[]; .games > 0)'
@@ -49,10 +46,10 @@ set_key network.filters 16
 set_key replay.window 50000
 reload_gives " | network.filters replay.window"
 reload_gives " | network.filters replay.window"
-check '.window.capacity == 20000'
+check '.window.capacity == 300000'
 logged 'network.filters: 8 -> 16: needs a restart of azpard; the old value stays in effect' || fail "the log does not say it"
 set_key network.filters 8
-set_key replay.window 20000
+set_key replay.window 300000
 reload_gives " | "
 
 # A configuration with an error is refused whole, and so is a file that is not there or no file.
@@ -103,21 +100,21 @@ set_key selfplay.workers 2
 set_key selfplay.max_workers 4
 reload_gives " | "
 
-# The workers' own: they alone are started anew.  With eight times the simulations, a sample takes many more.
+# The workers' own: they alone are started anew.  With four times the simulations, a sample takes many more.
 wait_until '(.workers | length) == 2 and all(.workers[]; .state == "playing" and .games > 0)'
 old_workers=$(workers)
 before=$(status)
-set_key search.simulations 64
+set_key search.simulations 128
 reload_gives "search.simulations | "
 wait_until "all(.workers[]; [.pid] | inside([$(tr ' ' , <<<"$old_workers")]) | not)"
 wait_until 'all(.workers[]; .games > 3)'
 middle=$(status)
 wait_until ".totals.samples > $(jq .totals.samples <<<"$middle") + 500"
 jq -ne --argjson a "$(jq .totals <<<"$middle")" --argjson b "$(q .totals)" \
-        '($b.simulations - $a.simulations) / ($b.samples - $a.samples) > 16' >/dev/null || fail "the workers do not search more"
+        '($b.simulations - $a.simulations) / ($b.samples - $a.samples) > 32' >/dev/null || fail "the workers do not search more"
 check "all(.workers[0,1]; .restarts == 0) and .trainer.pid == $old_trainer"
 check ".totals.samples >= $(jq .totals.samples <<<"$before") and .totals.games >= $(jq .totals.games <<<"$before")"
-set_key search.simulations 8
+set_key search.simulations 32
 reload_gives "search.simulations | "
 
 # The trainer's own: it alone is started anew, and goes on exactly where it stood.
@@ -146,9 +143,11 @@ set_key replay.throttle_workers no
 reload_gives "replay.throttle_workers | "
 check '.limiter.throttle | not'
 wait_until 'all(.workers[]; .state == "playing")'
+old_trainer=$(trainer)
 set_key replay.ratio 4
 reload_gives "replay.ratio | "
-settled
+wait_until ".trainer.pid != $old_trainer and (.trainer.state == \"training\" or .trainer.state == \"limited\")"
+check 'all(.workers[0,1], .trainer; .restarts == 0)'
 
 # While the trainer saves: whatever comes meanwhile is in the process that follows.
 old_trainer=$(trainer)
@@ -197,7 +196,7 @@ fi
 # As fast as they come, under load: in the end everything is there, with the last values, and nobody has crashed.
 wait_until 'all(.workers[]; .state == "playing")'
 for i in $(seq 50); do
-        set_key search.simulations $((8 + i % 2))
+        set_key search.simulations $((128 + i % 2))
         set_key train.publish_interval $((25 + i % 2))
         ctl reload >/dev/null || fail "reload $i was refused"
 done
@@ -243,3 +242,5 @@ wait "$stopping" || fail "azparctl stop failed"
 wait "$azpard_pid" || fail "azpard's exit status is $?"
 azpard_pid=
 audit
+n=$("$helpers/audit" "$config" "$state/window" | jq .incarnations)
+[ "$n" -ge 8 ] || fail "the window holds samples of $n workers only, which says little about reloads"
