@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * audit CONFIG WINDOW [INCARNATION]: read all of a replay window and prove "exactly once" from the samples' identities, for
- * the end-to-end tests.
+ * audit CONFIG WINDOW [INCARNATION]: read all of a replay window and prove "exactly once" from the samples'
+ * identities, for the end-to-end tests.
  *
  * Within an incarnation samples are numbered without holes.  They come through the lane and through spill
  * files, each way in ascending order.  So with the window as it is: each number of an incarnation must be
  * there once, from 0 to the highest, unless older samples have left the window.  Then numbers below the first
  * one of the lane may be missing.
  *
- * Prints {"samples":N,"incarnations":N,"spilled":N,"imported":N,"twice":N,"missing":N}; with INCARNATION, only how many
- * samples that one has.
+ * Prints {"samples":N,"incarnations":N,"spilled":N,"imported":N,"twice":N,"missing":N}; with INCARNATION,
+ * only how many samples that one has.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,8 +69,7 @@ static void print_one(const struct sample_id *ids, uint64_t n, uint64_t incarnat
         (void) printf("%" PRIu64 "\n", count);
 }
 
-static int audit(const char *config_path, const char *window_path, const char *incarnation,
-                 struct error *e) {
+static int audit(const char *config_path, const char *window_path, const char *incarnation, struct error *e) {
         cleanup_(freep) struct sample_id *ids = NULL;
         uint64_t first, n;
         cleanup_(fd_closep) int fd = -1;
