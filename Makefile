@@ -44,7 +44,7 @@ Q        := $(if $(filter 1,$(V)),,@)
 say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 
 # Debian packages: to build and run, and what the tests need on top.
-packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
+packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev libseccomp-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
 packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
 	systemd systemd-container dbus man-db socat lintian python3 python3-msgpack
@@ -72,7 +72,7 @@ torch_libs   = $(if $(TORCH),-L$(TORCH)/lib -Wl$(,)-rpath$(,)$(TORCH)/lib) -Wl,-
 	$(if $(wildcard $(TORCH)/lib/libtorch_cuda.so),-ltorch_cuda) -Wl,--as-needed -lc10
 , := ,
 
-libs_common := -lmsgpackc -lcjson -linih -lisal -luring -lm
+libs_common := -lmsgpackc -lcjson -linih -lisal -luring -lseccomp -lm
 libs_worker := -ldnnl -lgomp
 libs_daemon := -lsystemd
 

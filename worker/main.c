@@ -22,6 +22,7 @@
 #include <sysexits.h>
 #include "common/base/clock.h"
 #include "common/base/config.h"
+#include "common/base/confine.h"
 #include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
@@ -347,6 +348,15 @@ static int start_selfplay(struct worker *w, uint64_t incarnation, struct error *
         return 0;
 }
 
+/* From here on weights are read, which somebody else may have written. */
+static void confine_worker(const struct worker *w) {
+        struct error e = ERROR_INIT;
+
+        if (w->config.service_confine && confine(CONFINE_WORKER, w->state_fd, &e) < 0)
+                log_event(LOG_EVENT_NOT_CONFINED, LOG_FIELDS(LOG_TEXT(REASON, e.text)),
+                          "worker %" PRIu64 ": not confined: %s", w->slot, e.text);
+}
+
 /* Make everything from the arguments. Return: 0 or a negative errno with a text. */
 static int worker_init(struct worker *w, const struct arguments *a, struct error *e) {
         struct network network;
@@ -377,7 +387,11 @@ static int worker_init(struct worker *w, const struct arguments *a, struct error
                         w->config.service_spill_after, w->config.service_spill_max, e);
         if (r < 0)
                 return r;
-        return start_selfplay(w, a->incarnation, e);
+        r = start_selfplay(w, a->incarnation, e);
+        if (r < 0)
+                return r;
+        confine_worker(w); /* after the ring for spilling was made */
+        return 0;
 }
 
 static const struct option long_options[] = {

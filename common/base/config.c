@@ -531,6 +531,8 @@ const char *config_reload_text(enum config_reload reload) {
                 return "starts the workers anew";
         case CONFIG_TRAINER:
                 return "starts the trainer anew";
+        case CONFIG_CHILDREN:
+                return "starts the workers and the trainer anew";
         case CONFIG_NOW_TRAINER:
                 return "at once, and starts the trainer anew";
         case CONFIG_RESTART:

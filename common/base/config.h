@@ -56,6 +56,7 @@ enum config_reload {
         CONFIG_NOW = 1,     /* tells azpard's own parts */
         CONFIG_WORKERS = 2, /* starts the workers anew */
         CONFIG_TRAINER = 4, /* starts the trainer anew */
+        CONFIG_CHILDREN = CONFIG_WORKERS | CONFIG_TRAINER,
         CONFIG_NOW_TRAINER = CONFIG_NOW | CONFIG_TRAINER,
         CONFIG_RESTART = 8, /* nothing: only a restart of azpard can */
 };

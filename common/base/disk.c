@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include "common/base/clock.h"
 
@@ -28,31 +29,54 @@ struct disk {
         struct disk_request *first, **last; /* done by plain calls, to be told by disk_poll() */
 };
 
-/* Every operation that is used below, or none: a ring that knows half of them is no help. */
-static int check_operations(struct io_uring *ring) {
-        static const int needed[] = { IORING_OP_OPENAT, IORING_OP_READ,     IORING_OP_WRITE,
+/* Every operation that is used below. */
+static const uint8_t operations[] = { IORING_OP_OPENAT, IORING_OP_READ,     IORING_OP_WRITE,
                                       IORING_OP_FSYNC,  IORING_OP_RENAMEAT, IORING_OP_UNLINKAT };
+
+/* All of them, or none: a ring that knows half of them is no help. */
+static int check_operations(struct io_uring *ring) {
         struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
         int r = 0;
 
         if (!probe)
                 return -ENOSYS;
-        for (size_t i = 0; i < N_ELEMENTS(needed); i++)
-                if (!io_uring_opcode_supported(probe, needed[i]))
+        for (size_t i = 0; i < N_ELEMENTS(operations); i++)
+                if (!io_uring_opcode_supported(probe, operations[i]))
                         r = -ENOSYS;
         io_uring_free_probe(probe);
         return r;
 }
 
+/*
+ * From now on the ring takes these operations alone, and nothing more can be registered with it: no
+ * system-call filter (confine.h) sees what it does, so it must not be of use for anything else.
+ */
+static int enable_ring(struct io_uring *ring) {
+        struct io_uring_restriction allowed[N_ELEMENTS(operations)];
+        int r;
+
+        memset(allowed, 0, sizeof(allowed));
+        for (size_t i = 0; i < N_ELEMENTS(operations); i++) {
+                allowed[i].opcode = IORING_RESTRICTION_SQE_OP;
+                allowed[i].sqe_op = operations[i];
+        }
+        /* liburing has functions for both, which the shared library of Debian 12 (2.3) forgot to export */
+        r = io_uring_register((unsigned) ring->ring_fd, IORING_REGISTER_RESTRICTIONS, allowed,
+                              (unsigned) N_ELEMENTS(allowed));
+        return r < 0 ? r : io_uring_register((unsigned) ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+}
+
 static int open_ring(struct disk *d) {
         int r;
 
-        r = io_uring_queue_init(RING_ENTRIES, &d->ring, 0);
+        r = io_uring_queue_init(RING_ENTRIES, &d->ring, IORING_SETUP_R_DISABLED);
         if (r < 0)
                 return r;
         r = check_operations(&d->ring);
         if (r == 0 && d->event_fd >= 0)
                 r = io_uring_register_eventfd(&d->ring, d->event_fd);
+        if (r == 0)
+                r = enable_ring(&d->ring);
         if (r < 0) {
                 io_uring_queue_exit(&d->ring);
                 return r;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
+#include "common/base/confine.h"
 #include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
@@ -78,6 +79,17 @@ static void say_how_it_starts(const struct trainer *t) {
                           learner_warning(t->learner));
 }
 
+/* Before there are threads, and before the window and checkpoints, which somebody else may have written. */
+static void confine_trainer(const struct trainer *t, int state_fd) {
+        bool gpu = t->config.train_device != DEVICE_CPU && confine_finds_gpu();
+        struct error e = ERROR_INIT;
+
+        if (t->config.service_confine &&
+            confine(gpu ? CONFINE_TRAINER_GPU : CONFINE_TRAINER, state_fd, &e) < 0)
+                log_event(LOG_EVENT_NOT_CONFINED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "not confined: %s",
+                          e.text);
+}
+
 /* Make everything from the descriptors. Return: 0 or a negative errno with a text. */
 static int trainer_init(struct trainer *t, const int fds[N_FDS], struct error *e) {
         int r;
@@ -85,6 +97,7 @@ static int trainer_init(struct trainer *t, const int fds[N_FDS], struct error *e
         r = config_read_fd(fds[FD_CONFIG], &t->config, e);
         if (r < 0)
                 return r;
+        confine_trainer(t, fds[FD_STATE]);
         r = game_new(&t->config, &t->game, e);
         if (r < 0)
                 return r;

@@ -438,6 +438,42 @@ static void test_free_of_refused(void **state) {
         open_disk(f, true, true);
 }
 
+/* What a request of the kind @operation gets. */
+static int try_operation(struct io_uring *ring, uint8_t operation, int fd) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+        struct io_uring_cqe *cqe;
+        int result;
+
+        assert_non_null(sqe);
+        io_uring_prep_rw(operation, sqe, fd, NULL, 0, 0);
+        (void) io_uring_submit(ring); /* with -EINVAL for what the ring does not take */
+        assert_int_equal(io_uring_wait_cqe(ring, &cqe), 0);
+        result = cqe->res;
+        io_uring_cqe_seen(ring, cqe);
+        return result;
+}
+
+/* A ring that takes six operations has no use for who has taken its process over. */
+static void test_other_operations(void **state) {
+        static const uint8_t others[] = { IORING_OP_NOP,    IORING_OP_CONNECT, IORING_OP_SENDMSG,
+                                          IORING_OP_ACCEPT, IORING_OP_READV,   IORING_OP_CLOSE };
+        struct fixture *f = *state;
+        cleanup_(fd_closep) int fd = -1;
+        struct io_uring free_ring;
+
+        skip_without_uring(f);
+        fd = do_open(f, "file", O_RDWR | O_CREAT);
+        for (size_t i = 0; i < N_ELEMENTS(others); i++)
+                assert_int_equal(try_operation(&f->disk->ring, others[i], fd), -EACCES);
+        assert_int_equal(try_operation(&f->disk->ring, IORING_OP_FSYNC, fd), 0);
+        assert_int_equal(io_uring_register_personality(&f->disk->ring), -EACCES);
+
+        /* without the restriction it would */
+        assert_int_equal(io_uring_queue_init(2, &free_ring, 0), 0);
+        assert_int_equal(try_operation(&free_ring, IORING_OP_NOP, fd), 0);
+        io_uring_queue_exit(&free_ring);
+}
+
 /* clang-format off */
 #define BOTH(test)                                                               \
         { #test " by io_uring", test, set_up_uring, tear_down, NULL },           \
@@ -456,6 +492,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_refused_submissions, set_up_uring, tear_down),
                 cmocka_unit_test_setup_teardown(test_full_ring, set_up_uring, tear_down),
                 cmocka_unit_test_setup_teardown(test_free_of_refused, set_up_uring, tear_down),
+                cmocka_unit_test_setup_teardown(test_other_operations, set_up_uring, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
