@@ -656,6 +656,7 @@ int daemon_run(struct daemon *d, struct error *e) {
         children_start_trainer(d->children);
         children_set_workers(d->children, d->n_desired);
         check_ready(d);
+        tell_systemd(d); /* what a start now waits for, also when the first tick is too late for that */
         r = run_loop(d);
         return r < 0 ? error_errno(e, r, "event loop") : 0;
 }
