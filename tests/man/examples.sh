@@ -166,7 +166,7 @@ run_page() { # PAGE
                 n_run=$((n_run + 1))
         done < <(examples "$page")
         stop_served || fail "$page: an azpard did not stop with status 0: $(tail -n 3 "$tmp/azpard.log")"
-        echo "$page: $(examples "$page" | wc -l) examples"
+        echo "$page: $(examples "$page" | wc -l) examples, $SECONDS s since the start"
 }
 
 touch "$tmp/left-out" "$tmp/out" "$tmp/azpard.log"
