@@ -386,6 +386,7 @@ void runs_children(struct rig *r, uint64_t at, uint32_t way) {
 /* ---- reload ---- */
 
 /* Of the configuration: one number stands for all of it, in azpard (replay.ratio) and in children. */
+#define RATIO 8 /* numbers in 1 of replay.ratio, which is at most 1000 */
 static uint64_t configured;
 
 static void write_configuration(struct rig *r, uint64_t number) {
@@ -398,8 +399,8 @@ static void write_configuration(struct rig *r, uint64_t number) {
         f = fopen(path, "we");
         if (!f ||
             fprintf(f,
-                    "[replay]\nratio = %ju\n[search]\nsimulations = %ju\n[train]\npublish_interval = %ju\n",
-                    (uintmax_t) number, (uintmax_t) number, (uintmax_t) number) < 0 ||
+                    "[replay]\nratio = %.3f\n[search]\nsimulations = %ju\n[train]\npublish_interval = %ju\n",
+                    (double) number / RATIO, (uintmax_t) number, (uintmax_t) number) < 0 ||
             fclose(f) != 0)
                 rig_complain(r, "could not write '%s'", path);
 }
@@ -416,7 +417,7 @@ static uint64_t number_in_azpard(struct rig *r) {
         number = cJSON_GetNumberValue(
                 cJSON_GetObjectItem(cJSON_GetObjectItem(json, "limiter"), "target_ratio"));
         cJSON_Delete(json);
-        return number > 0 ? (uint64_t) number : 0;
+        return number > 0 ? (uint64_t) (number * RATIO) : 0;
 }
 
 /* What the configuration says that azpard holds for children. It must be one. */
