@@ -39,7 +39,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs socat python3
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.

@@ -34,6 +34,7 @@ enum { FD_CONFIG = 3, FD_SEGMENT, FD_STATE, FD_WAKE, FD_CHILDREN_LOCK, FD_WINDOW
 
 #define EXEC_FAILED   127 /* as a shell says it */
 #define WATCH_LATE_NS (3 * NS_PER_S)
+#define CHILD_NICE    5 /* more than azpard */
 #define MAX_ARGUMENTS 16
 
 /*
@@ -124,6 +125,15 @@ static int child_set_signals(void) {
         return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
 
+/*
+ * They use all the time that there is: azpard, azparctl and whoever else wants something go first. On two
+ * cores full of this and of other work, azparctl status took 8.5 ms (median of 300, and of four such rounds),
+ * and with this 4.2 ms; 10 and 19 gave 3.8 and 3.3 ms, and would let others push self-play aside.
+ */
+static void child_give_way(void) {
+        (void) !nice(CHILD_NICE);
+}
+
 /* Where the kernel does not let us, it chooses by size alone. */
 static void child_offer_to_oom_killer(const struct child *c) {
         cleanup_(fd_closep) int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
@@ -208,6 +218,7 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         (void) setpgid(0, 0);
         child_set_environment(c);
         child_offer_to_oom_killer(c);
+        child_give_way();
         r = child_set_signals();
         if (r == 0)
                 r = child_set_fds(s, c);

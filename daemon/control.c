@@ -81,42 +81,46 @@ void control_charge(struct control *c, uint64_t begin_ns) {
 
 /* --- places --- */
 
-/* How many clients of @uid there are, a newcomer among them. */
-static size_t n_places(const struct control *c, uid_t uid, uid_t newcomer) {
-        size_t n = uid == newcomer;
-
-        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
-                n += c->clients[i] && c->clients[i]->peer.uid == uid;
-        return n;
-}
-
 bool control_trusts(const struct ucred *peer) {
         return peer->uid == 0 || peer->uid == geteuid();
 }
 
-/* Is @a to be displaced rather than @b? */
-static bool is_lesser(const struct control *c, const struct control_client *a, const struct control_client *b,
-                      uid_t newcomer) {
-        size_t n_a, n_b;
+/* How many places @client's user would have with the newcomer @uid; 0 for those who are trusted. */
+static size_t n_places(const struct control *c, const struct control_client *client, uid_t uid) {
+        size_t n = client->peer.uid == uid;
 
+        if (client->trusted)
+                return 0;
+        for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
+                n += c->clients[i] && c->clients[i]->peer.uid == client->peer.uid;
+        return n;
+}
+
+/* Is @a, whose user has @n_a places, to be displaced rather than @b, whose has @n_b? */
+static bool is_lesser(const struct control_client *a, size_t n_a, const struct control_client *b,
+                      size_t n_b) {
         if (a->trusted != b->trusted)
                 return !a->trusted;
-        if (a->trusted && control_client_waits(a) != control_client_waits(b))
+        if (control_client_waits(a) != control_client_waits(b))
                 return !control_client_waits(a);
-        n_a = a->trusted ? 0 : n_places(c, a->peer.uid, newcomer);
-        n_b = b->trusted ? 0 : n_places(c, b->peer.uid, newcomer);
         return n_a != n_b ? n_a > n_b : a->active_ns < b->active_ns;
 }
 
 /* A place for the newcomer @peer, emptied if need be. NULL: there is none. */
 static struct control_client **find_place(struct control *c, const struct ucred *peer) {
-        struct control_client **lesser = &c->clients[0];
+        struct control_client **lesser = NULL;
+        size_t n_lesser = 0;
 
         for (size_t i = 0; i < N_ELEMENTS(c->clients); i++) {
+                size_t n;
+
                 if (!c->clients[i])
                         return &c->clients[i];
-                if (is_lesser(c, c->clients[i], *lesser, peer->uid))
-                        lesser = &c->clients[i];
+                n = n_places(c, c->clients[i], peer->uid);
+                if (lesser && !is_lesser(c->clients[i], n, *lesser, n_lesser))
+                        continue;
+                lesser = &c->clients[i];
+                n_lesser = n;
         }
         if ((*lesser)->trusted && !control_trusts(peer))
                 return NULL;

@@ -29,7 +29,7 @@ struct refill_import;
 #define CONTROL_IDLE_US       30000000   /* a client that neither asks nor reads for that long is dropped */
 
 /* Clients other than root and azpard's own user get this part of azpard's time, and so much of it at once. */
-#define CONTROL_SHARE    50 /* one in so many */
+#define CONTROL_SHARE    100 /* one in so many */
 #define CONTROL_BURST_NS UINT64_C(20000000)
 #define CONTROL_REST_NS  UINT64_C(100000000) /* how long they wait, then, at the least */
 

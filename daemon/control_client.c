@@ -69,6 +69,13 @@ static int client_flush(struct control_client *c) {
         return c->ends ? -ECONNABORTED : 0;
 }
 
+/* Answers are ASCII, whatever stands in a path: not all paths are UTF-8, but all JSON is. */
+static void make_ascii(char *text) {
+        for (; *text; text++)
+                if (*text < ' ' || *text > '~')
+                        *text = '?';
+}
+
 /* Takes @answer, which may be NULL: no memory. Return: 0; negative errno: the client is to be dropped. */
 static int client_answer(struct control_client *c, cJSON *answer) {
         cleanup_(cJSON_Deletep) cJSON *owned = answer;
@@ -79,6 +86,7 @@ static int client_answer(struct control_client *c, cJSON *answer) {
         assert(!c->out); /* who has an answer pending is not read from */
         if (!text || n + 1 > CONTROL_OUTPUT_MAX)
                 return -ENOMEM;
+        make_ascii(text);
         line = realloc(text, n + 2);
         if (!line)
                 return -ENOMEM;
@@ -100,7 +108,10 @@ static int client_request(struct control_client *c, const char *line, size_t n) 
         return r == CONTROL_E_LATER ? 0 : client_answer(c, answer);
 }
 
-/* recv() that also takes a descriptor, the last one that comes. Return: as recv(), or a negative errno. */
+/*
+ * recv() that also takes a descriptor, the last one that comes. Strangers' never get here: to close one can
+ * take as long as whoever made it likes (FUSE). Return: as recv(), or a negative errno.
+ */
 static ssize_t receive_with_fd(struct control_client *c, char *to, size_t n) {
         union {
                 struct cmsghdr header;
@@ -110,8 +121,9 @@ static ssize_t receive_with_fd(struct control_client *c, char *to, size_t n) {
         struct msghdr message = {
                 .msg_iov = &part,
                 .msg_iovlen = 1,
-                .msg_control = control.bytes,
-                .msg_controllen = CMSG_LEN(sizeof(int)), /* the kernel closes those that do not fit */
+                .msg_control = c->trusted ? control.bytes : NULL,
+                .msg_controllen =
+                        c->trusted ? CMSG_LEN(sizeof(int)) : 0, /* the kernel drops what does not fit */
         };
         ssize_t got = recvmsg(c->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
@@ -178,16 +190,11 @@ static int client_receive(struct control_client *c) {
 }
 static_assert(CONTROL_REQUEST_MAX == 4096, "the message above says so");
 
-static int on_client_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
-        struct control_client *c = userdata;
-        struct control *control = c->control;
-        uint64_t begin_ns = c->trusted ? 0 : control_cpu_ns();
-        bool trusted = c->trusted;
+/* The socket is ready for @revents. The client may be gone after that. */
+static void client_serve(struct control_client *c, uint32_t revents) {
         size_t n_in = c->n_in;
         int r;
 
-        (void) s;
-        (void) fd;
         if (revents & EPOLLOUT)
                 r = client_flush(c);
         else if (revents & EPOLLIN)
@@ -199,6 +206,17 @@ static int on_client_io(sd_event_source *s, int fd, uint32_t revents, void *user
                 r = client_watch(c);
         if (r < 0)
                 control_client_free(c);
+}
+
+static int on_client_io(sd_event_source *s, int fd, uint32_t revents, void *userdata) {
+        struct control_client *c = userdata;
+        struct control *control = c->control;
+        bool trusted = c->trusted;
+        uint64_t begin_ns = trusted ? 0 : control_cpu_ns();
+
+        (void) s;
+        (void) fd;
+        client_serve(c, revents);
         if (!trusted)
                 control_charge(control, begin_ns);
         return 0;
@@ -267,9 +285,13 @@ int control_client_new(struct control *control, struct control_client **slot, in
         if (r >= 0)
                 r = sd_event_add_time_relative(control->event, &c->timer, CLOCK_MONOTONIC, CONTROL_IDLE_US, 0,
                                                on_client_timer, c);
-        if (r < 0)
+        if (r < 0) {
                 control_client_free(c);
-        else
-                *slot = c;
-        return r < 0 ? r : 0;
+                return r;
+        }
+        *slot = c;
+        /* Who connects also asks, mostly at once: that spares a turn of the loop, in which lanes may be
+         * drained. */
+        client_serve(c, EPOLLIN);
+        return 0;
 }

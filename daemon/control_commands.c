@@ -231,17 +231,17 @@ static const struct {
         const char *name;
         unsigned value;
 } limits[] = {
-        { "clients",       CONTROL_MAX_CLIENTS      },
-        { "request_bytes", CONTROL_REQUEST_MAX      },
-        { "answer_bytes",  CONTROL_OUTPUT_MAX       },
-        { "id_bytes",      CONTROL_ID_MAX           },
-        { "backlog", CONTROL_BACKLOG },
-        { "share_percent", 100 / CONTROL_SHARE },
-        { "burst_ms", CONTROL_BURST_NS / NS_PER_MS },
-        { "rest_ms", CONTROL_REST_NS / NS_PER_MS },
-        { "idle_s",        CONTROL_IDLE_US / 1000000 },
-        { "checkpoint_s",  CHECKPOINT_S             },
-        { "import_s",      IMPORT_S                 },
+        { "clients",       CONTROL_MAX_CLIENTS          },
+        { "backlog",       CONTROL_BACKLOG              },
+        { "request_bytes", CONTROL_REQUEST_MAX          },
+        { "answer_bytes",  CONTROL_OUTPUT_MAX           },
+        { "id_bytes",      CONTROL_ID_MAX               },
+        { "idle_s",        CONTROL_IDLE_US / 1000000    },
+        { "checkpoint_s",  CHECKPOINT_S                 },
+        { "import_s",      IMPORT_S                     },
+        { "share_percent", 100 / CONTROL_SHARE          },
+        { "burst_ms",      CONTROL_BURST_NS / NS_PER_MS },
+        { "rest_ms",       CONTROL_REST_NS / NS_PER_MS  },
 };
 /* clang-format on */
 

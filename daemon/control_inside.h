@@ -75,12 +75,12 @@ void control_charge(struct control *c, uint64_t begin_ns);
 /* --- control_client.c --- */
 
 /*
- * control_client_new() - serve a connection
+ * control_client_new() - serve a connection, and what it has sent already
  * @slot:       a free place of @control
  * @fd:         taken over, also on failure
  * @peer:       who is at its other end
  *
- * Return: 0 or a negative errno.
+ * Return: 0, and the client may be gone again; or a negative errno.
  */
 must_check_ int control_client_new(struct control *control, struct control_client **slot, int fd,
                                    const struct ucred *peer);

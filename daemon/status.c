@@ -7,7 +7,7 @@
  * state that has no name is "unknown", and nothing is divided by one of them unchecked.
  *
  * The names are a contract with azparctl and with whatever else reads the
- * socket.  When adding one, add it to azparctl's manual as well.
+ * socket.  When adding one, add it to azparctl(1) and azpar-protocol(7) as well.
  */
 #include "daemon/status.h"
 

@@ -316,7 +316,8 @@ void runs_control(struct rig *r, uint64_t at, uint32_t way) {
         static const char *const requests[] = {
                 "{\"command\":\"status\"}",
                 "{\"command\":\"workers\",\"count\":1}",
-                "{\"command\":\"version\"}",
+                "{\"command\":\"version\",\"protocol\":1,\"id\":7}",
+                "{\"command\":\"help\",\"id\":\"me\"}",
                 "{\"command\":\"pause\"}",
                 "{\"command\":\"nonsense\"}",
                 "{\"command\":\"resume\"}",

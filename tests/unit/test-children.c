@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -726,6 +727,8 @@ static int inspect(int argc, char **argv) {
                 return 10;
         if (oom_score_adj() != MIN(atoi(getenv("AZPAR_TEST_OOM")) + (is_worker ? 500 : 250), 1000))
                 return 11;
+        if (getpriority(PRIO_PROCESS, 0) != MIN(atoi(getenv("AZPAR_TEST_NICE")) + 5, 19))
+                return 12;
         return 42;
 }
 
@@ -800,7 +803,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_children_die_with_their_parent),
         };
-        char oom[16];
+        char oom[16], nice_value[16];
         sigset_t set;
 
         if (argc > 1)
@@ -813,5 +816,7 @@ int main(int argc, char **argv) {
         (void) setenv("NOTIFY_SOCKET", "/nowhere", 1);
         (void) snprintf(oom, sizeof(oom), "%d", oom_score_adj());
         (void) setenv("AZPAR_TEST_OOM", oom, 1);
+        (void) snprintf(nice_value, sizeof(nice_value), "%d", getpriority(PRIO_PROCESS, 0));
+        (void) setenv("AZPAR_TEST_NICE", nice_value, 1);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,7 @@ static struct fake {
         unsigned workers, n_status, n_stopped, n_reloads;
         int paused;
         size_t padding;      /* bytes that make the status long */
+        bool odd;            /* the status has such as JSON cannot hold */
         int checkpoint_done; /* what checkpoint_done() gives */
         int fail;            /* what the others give */
         int import_fd;       /* that came last; -1: none */
@@ -51,7 +52,7 @@ static cJSON *fake_status(void *userdata) {
         f->n_status++;
         cJSON_AddTrueToObject(s, "ok");
         cJSON_AddNumberToObject(s, "n", f->n_status);
-        cJSON_AddStringToObject(s, "padding", padding);
+        cJSON_AddStringToObject(s, "padding", f->odd ? "/caf\xc3\xa9/\xff\x7f" : padding);
         free(padding);
         return s;
 }
@@ -379,7 +380,7 @@ static void test_help(void **state) {
         assert_int_equal(cJSON_GetObjectItem(answer, "id")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "clients")->valuedouble, CONTROL_MAX_CLIENTS);
         assert_int_equal(cJSON_GetObjectItem(limits, "request_bytes")->valuedouble, CONTROL_REQUEST_MAX);
-        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 2);
+        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 1);
         assert_int_equal(cJSON_GetObjectItem(limits, "idle_s")->valuedouble, 30);
         /* every command that it names is one */
         cJSON_ArrayForEach(item, cJSON_GetObjectItem(answer, "commands")) {
@@ -417,6 +418,16 @@ static void test_deep_nesting(void **state) {
         request[sizeof(request) - 2] = '\n';
         request[sizeof(request) - 1] = 0;
         assert_non_null(strstr(say(h, fd, request), "not a JSON object"));
+}
+
+/* A path may hold any bytes. */
+static void test_answers_are_ascii(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        fake.odd = true;
+        assert_string_equal(say(h, fd, "{\"command\":\"status\"}\n"),
+                            "{\"ok\":true,\"n\":1,\"padding\":\"/caf?\?/?\?\"}\n");
 }
 
 /* A request in pieces; several in one piece, answered in their order. */
@@ -857,6 +868,20 @@ static void test_import(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* What strangers send along never gets into azpard. */
+static void test_strangers_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int file = open("/dev/null", O_RDONLY), fd = admitted(h, &stranger);
+        const int one[] = { file };
+        unsigned before = n_descriptors();
+
+        assert_string_equal(say_with(h, fd, "{", one, 1), "");
+        assert_int_equal(n_descriptors(), before);
+        assert_non_null(strstr(say_with(h, fd, "\"command\":\"status\"}\n", one, 1), "\"ok\":true"));
+        assert_non_null(strstr(say_with(h, fd, "{\"command\":\"import\"}\n", one, 1), "\"code\":\"EPERM\""));
+        assert_int_equal(n_descriptors(), before);
+}
+
 /* A descriptor is nothing that other commands, pieces of requests or half-sent ones could use or leak. */
 static void test_stray_descriptors(void **state) {
         struct house *h = *state;
@@ -1175,6 +1200,7 @@ int main(void) {
                 TEST(test_help),
                 TEST(test_nul_byte),
                 TEST(test_deep_nesting),
+                TEST(test_answers_are_ascii),
                 TEST(test_pieces),
                 TEST(test_fairness),
                 TEST(test_busy_loop),
@@ -1201,6 +1227,7 @@ int main(void) {
                 TEST(test_passed_socket),
                 TEST(test_passed_nonsense),
                 TEST(test_import),
+                TEST(test_strangers_descriptors),
                 TEST(test_stray_descriptors),
         };
 
