@@ -202,7 +202,7 @@ kill-built:
 	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
 kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
 
-fault_forms := start-empty start-killed stop stop-asked drain spill import publish checkpoint control children ticks controls clocks
+fault_forms := start-empty start-killed stop stop-asked drain spill import publish checkpoint control reload children ticks controls clocks
 # inject.so stands in front of a sanitizer's functions, so there is none in it.
 fault_libs := $(libs_common) -lcmocka $(LDLIBS)
 $(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libctl.a $(B)/libcommon.a

@@ -114,7 +114,8 @@ int children_find_program(const char *name, char *ret, size_t size, struct error
 
 /* ---- in the child, between fork and exec ---- */
 
-static void child_set_signals(void) {
+/* One with SIGTERM blocked would never end when it is told to. */
+static int child_set_signals(void) {
         struct sigaction sa = { .sa_handler = SIG_DFL };
         sigset_t none;
 
@@ -124,7 +125,7 @@ static void child_set_signals(void) {
         sa.sa_handler = SIG_IGN;
         (void) sigaction(SIGPIPE, &sa, NULL);
         (void) sigemptyset(&none);
-        (void) sigprocmask(SIG_SETMASK, &none, NULL);
+        return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? -errno : 0;
 }
 
 /*
@@ -218,11 +219,12 @@ static _Noreturn void child_main(const struct children *s, const struct child *c
         if (getppid() != parent) /* it died before that call */
                 _exit(EXEC_FAILED);
         (void) setpgid(0, 0);
-        child_set_signals();
         child_set_environment(c);
         child_offer_to_oom_killer(c);
         child_give_way();
-        r = child_set_fds(s, c);
+        r = child_set_signals();
+        if (r == 0)
+                r = child_set_fds(s, c);
         if (r == 0) {
                 PAUSE_POINT(CHILD_BEFORE_EXEC);
                 child_exec(s, c);
