@@ -29,7 +29,12 @@ segment=/dev/shm/azpar.$instance
 # FILE OFFSET SLOT: of the slot's part of a segment
 word() { od -A n -t u8 -j $((8192 + $3 * (4096 + lane_bytes) + $2)) -N 8 "$1" | tr -d ' '; }
 lane_holds() { [ $(($(word "$1" 0 "$2") - $(word "$1" 64 "$2"))) -gt 20000 ]; } # FILE SLOT
-begin() { run_azpard=${run_azpard-$under_manager} start_azpard --set service.lane_bytes=$lane_bytes --set replay.window=400000 "$@"; }
+# The window must hold all that the whole test commits, however fast the machine is: so many simulations make 2,000 samples a
+# second here, and the lanes are full soon enough.
+begin() {
+        run_azpard=${run_azpard-$under_manager} start_azpard --set service.lane_bytes=$lane_bytes --set replay.window=400000 \
+                --set search.simulations=800 "$@"
+}
 # all lanes hold what is not in the window, nobody reads them; note what was committed by whom
 committed=()
 fill_lanes() {
