@@ -39,7 +39,7 @@ say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 # Debian packages: to build and run, and what the tests need on top.
 packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev libseccomp-dev \
 	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs socat python3
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -187,7 +187,7 @@ kill-built:
 	$(if $(kill_forms),$(Q)$(MAKE) VARIANT=pause kill-programs)
 kill-programs: $(B)/azpard $(addprefix $(B)/tests/kill/,$(kill_tests) busy-trainer $(kill_workers))
 
-fault_forms := start-empty start-killed stop stop-asked drain spill import publish checkpoint control children ticks controls clocks
+fault_forms := start-empty start-killed stop stop-asked drain spill import publish checkpoint control reload children ticks controls clocks
 # inject.so stands in front of a sanitizer's functions, so there is none in it.
 fault_libs := $(libs_common) -lcmocka $(LDLIBS)
 $(B)/tests/fault/scenarios: $(patsubst %,$(B)/tests/fault/%.o,scenarios runs checks rig proof) $(B)/libctl.a $(B)/libcommon.a

@@ -19,8 +19,16 @@
  * the disk or the machine did not let work: it says so with exit status 75 (EX_TEMPFAIL), or SIGBUS says it,
  * which is what a mapped file on a failing disk gives.
  *
+ * Renewal: a child whose configuration has changed ends by SIGTERM and is started again at once.  That is no
+ * crash; one that ends in any other way meanwhile has crashed, and one that neither ends nor beats is killed.
+ *
+ *   NONE ----> DUE ----> UNDER_WAY: SIGTERM, its end, the next process's first heartbeat ----> NONE
+ *
+ * At most half of the workers are under way at a time, so that self-play goes on.
+ *
  * Children are forked and executed with the descriptors below at fixed numbers
- * and no others, in a process group of their own, and die with azpard.
+ * and no others, in a process group of their own, and die with azpard.  When memory runs out, the kernel takes workers
+ * first, then the trainer, and azpard last (oom_score_adj).
  */
 
 #include <stdbool.h>
@@ -64,6 +72,7 @@ must_check_ int backoff_crashed(struct backoff *b, uint64_t healthy_ns, bool hop
                                 uint64_t *ret_delay_ns);
 
 enum child_phase { CHILD_OFF, CHILD_RUNNING, CHILD_BACKOFF, CHILD_PARKED };
+enum child_renewal { CHILD_RENEWAL_NONE, CHILD_RENEWAL_DUE, CHILD_RENEWAL_UNDER_WAY };
 
 /* What is known about a child; for others to read. */
 struct child {
@@ -82,6 +91,7 @@ struct child {
         struct backoff backoff;
         uint64_t beat; /* as last seen: foreign, only compared */
         uint64_t killed_ns;
+        enum child_renewal renewal;
         bool told_to_finish; /* its end is not a crash */
         bool silent;
         int pidfd; /* -1: not running */
@@ -134,6 +144,23 @@ void children_set_workers(struct children *s, unsigned n);
 
 /* Give parked children a new chance. */
 void children_unpark(struct children *s);
+
+/* What a changed configuration changes for children_watch() and for crashes from now on. */
+void children_set_limits(struct children *s, uint64_t heartbeat_timeout_ns, uint64_t restart_limit);
+
+/* Give @fd to the children that are started from now on; children_fds.config until then may be closed. */
+void children_set_config(struct children *s, int fd);
+
+/*
+ * children_renew_trainer() - start the trainer anew, for a new configuration
+ *
+ * One that runs gets SIGTERM, upon which it saves; one that waits for its next start or is parked is started
+ * now, with all crashes forgotten.
+ */
+void children_renew_trainer(struct children *s);
+
+/* The same for all workers that are wanted, at most half of them at a time. */
+void children_renew_workers(struct children *s);
 
 /* Compare heartbeats, kill who is silent. To be called about once a second. */
 void children_watch(struct children *s, uint64_t now_ns);

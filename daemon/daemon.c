@@ -25,16 +25,17 @@
 #include "daemon/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
-#include "daemon/rescue.h"
+#include "daemon/handover.h"
+#include "daemon/reload.h"
 #include "daemon/status.h"
 
 #define TURN_NS         (2 * NS_PER_MS)
@@ -71,37 +72,64 @@ static struct status_sources sources(const struct daemon *d) {
         };
 }
 
+static int start_timer(sd_event_source *timer, uint64_t delay_us) {
+        int r = sd_event_source_set_time_relative(timer, delay_us);
+
+        return r < 0 ? r : sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
+}
+
 /* ---- systemd ---- */
 
-static void notify_status(const struct daemon *d, const char *first_lines) {
+static void make_status_line(const struct daemon *d, char ret[NOTIFY_STATUS_MAX]) {
         struct status_sources s = sources(d);
-        char line[512];
 
-        status_line(&s, line, sizeof(line));
-        (void) sd_notifyf(0, "%sSTATUS=%s", first_lines, line);
+        status_line(&s, ret, NOTIFY_STATUS_MAX);
 }
 
 /* READY: workers play, and there are weights to play with. */
 static void check_ready(struct daemon *d) {
+        char line[NOTIFY_STATUS_MAX];
+
         if (d->ready || d->stopping || d->publication.info.generation == 0)
                 return;
         d->ready = true;
-        notify_status(d, "READY=1\n");
+        make_status_line(d, line);
+        notify_ready(&d->notify, line);
         log_info("ready: generation %ju, %u workers", (uintmax_t) d->publication.info.generation,
                  d->n_desired);
 }
 
+/* A child that hangs is killed by the tick; only one that cannot die holds us up. */
+static bool is_alive(const struct daemon *d) {
+        return !children_stuck(d->children, clock_now_ns());
+}
+
+/* Does a start or a stop get on? For a start, the first trainer is at work; it is killed if it hangs. */
+static bool gets_on(const struct daemon *d) {
+        const struct child *trainer = children_get(d->children, CHILDREN_TRAINER);
+
+        return d->stopping || (trainer->phase == CHILD_RUNNING && trainer->n_restarts == 0);
+}
+
+static void tell_systemd(struct daemon *d) {
+        char line[NOTIFY_STATUS_MAX];
+        bool alive = is_alive(d);
+
+        /* While it starts or stops, somebody waits and looks. */
+        if (d->n_ticks++ % NOTIFY_TICKS == 0 || !d->ready || d->stopping) {
+                make_status_line(d, line);
+                notify_status(&d->notify, line);
+        }
+        notify_tick(&d->notify, alive, alive && gets_on(d));
+}
+
 static int on_watchdog(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
-        int r;
 
         (void) usec;
-        /* The loop runs; a child that hangs is killed by the tick, and only one that cannot die holds us up.
-         */
-        if (!children_stuck(d->children, clock_now_ns()))
-                (void) sd_notify(0, "WATCHDOG=1");
-        r = sd_event_source_set_time_relative(source, d->watchdog_us / 3);
-        return r < 0 ? r : sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+        if (is_alive(d))
+                notify_watchdog(&d->notify);
+        return start_timer(source, notify_watchdog_us(&d->notify));
 }
 
 /* ---- stopping ---- */
@@ -135,19 +163,16 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-static int start_timer(sd_event_source *timer, uint64_t delay_us) {
-        int r = sd_event_source_set_time_relative(timer, delay_us);
-
-        return r < 0 ? r : sd_event_source_set_enabled(timer, SD_EVENT_ONESHOT);
-}
-
 static void begin_stop(struct daemon *d, const char *why) {
+        char line[NOTIFY_STATUS_MAX];
+
         if (d->stopping)
                 return;
         log_notice("stopping: %s", why);
         d->stopping = true;
         refill_stop(d->refill);
-        notify_status(d, "STOPPING=1\n");
+        make_status_line(d, line);
+        notify_stopping(&d->notify, line);
         atomic_store_explicit(&d->segment->header->stop, 1, memory_order_release);
         children_stop(d->children);
         if (start_timer(d->grace, WORKER_GRACE_US) < 0 ||
@@ -180,6 +205,39 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
         else
                 begin_stop(d, why);
         return 0;
+}
+
+/* ---- a new configuration ---- */
+
+static int reload(struct daemon *d, cJSON **ret_answer, struct error *e) {
+        char line[NOTIFY_STATUS_MAX];
+        int r;
+
+        notify_reloading(&d->notify);
+        r = reload_run(d, ret_answer, e);
+        make_status_line(d, line);
+        notify_reloaded(&d->notify, line); /* also if it was refused: azpard goes on as before */
+        return r;
+}
+
+/*
+ * SIGHUP has two meanings.  For who started azpard in a terminal, the terminal is gone, and azpard goes as
+ * well; for a service, which has none, it asks for a reload.
+ */
+static int on_hangup(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct error e = ERROR_INIT;
+        struct daemon *d = userdata;
+
+        if (d->has_terminal || d->stopping)
+                return on_signal(source, si, userdata);
+        (void) !reload(d, NULL, &e); /* it has said how it went */
+        return 0;
+}
+
+static bool has_terminal(void) {
+        cleanup_(fd_closep) int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_CLOEXEC);
+
+        return fd >= 0; /* it can be opened only by who has one */
 }
 
 /* ---- lanes ---- */
@@ -237,6 +295,7 @@ static int before_sleep(sd_event_source *source, void *userdata) {
         int enabled = SD_EVENT_OFF, r;
 
         (void) source;
+        window_sync_look(d->sync);
         r = sd_event_source_get_enabled(d->drain, &enabled);
         if (r < 0 || enabled != SD_EVENT_OFF)
                 return MIN(r, 0); /* we will look by ourselves */
@@ -300,8 +359,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         control_poll(d->control);
         disk_poll(d->disk); /* what the kernel did not take at once */
         refill_tick(d->refill);
-        if (d->n_ticks++ % NOTIFY_TICKS == 0)
-                notify_status(d, "");
+        tell_systemd(d);
         return start_timer(source, TICK_US);
 }
 
@@ -389,9 +447,7 @@ static int control_set_workers(void *userdata, unsigned n, struct error *e) {
                 return error_set(e, -ERANGE,
                                  "%u workers: at most %u can be set while running (selfplay.max_workers)", n,
                                  d->segment->n_workers);
-        d->n_desired = n;
-        atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
-        children_set_workers(d->children, n);
+        daemon_set_workers(d, n);
         log_notice("number of workers: %u from now on", n);
         return 0;
 }
@@ -450,6 +506,10 @@ static int control_import_done(void *userdata, uint64_t ticket, struct refill_im
         return refill_import_done(d->refill, ticket, ret, e);
 }
 
+static int control_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        return reload(userdata, ret_answer, e);
+}
+
 static int control_stop(void *userdata, struct error *e) {
         (void) e;
         begin_stop(userdata, "asked on the control socket");
@@ -464,6 +524,7 @@ static const struct control_ops control_ops = {
         .checkpoint_done = control_checkpoint_done,
         .import = control_import,
         .import_done = control_import_done,
+        .reload = control_reload,
         .stop = control_stop,
 };
 
@@ -480,8 +541,10 @@ static int add_signals(struct daemon *d) {
                 (void) sigaddset(&set, numbers[i]);
         if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
                 return -errno;
+        d->has_terminal = has_terminal();
         for (size_t i = 0; i < N_ELEMENTS(numbers); i++) {
-                r = sd_event_add_signal(d->event, &d->signals[i], numbers[i], on_signal, d);
+                r = sd_event_add_signal(d->event, &d->signals[i], numbers[i],
+                                        numbers[i] == SIGHUP ? on_hangup : on_signal, d);
                 if (r < 0)
                         return r;
         }
@@ -539,9 +602,9 @@ static int add_sources(struct daemon *d) {
         if (r < 0)
                 return r;
         r = need_sources(d);
-        if (r < 0 || sd_watchdog_enabled(0, &d->watchdog_us) <= 0)
+        if (r < 0 || notify_watchdog_us(&d->notify) == 0)
                 return r;
-        return sd_event_add_time_relative(d->event, &d->watchdog, CLOCK_MONOTONIC, 0, 0, on_watchdog, d);
+        return sd_event_add_time_relative(d->event, &d->watchdog, CLOCK_MONOTONIC, 0, 1, on_watchdog, d);
 }
 
 static int add_children(struct daemon *d, struct error *e) {
@@ -632,7 +695,8 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
                 r = add_children(d, e);
         if (r < 0)
                 return r;
-        return control_new(d->event, socket_path, &control_ops, d, &d->control, e);
+        return control_new(d->event, socket_path, notify_take_control(&d->notify), &control_ops, d,
+                           &d->control, e);
 }
 
 /*
@@ -661,6 +725,12 @@ static int run_loop(struct daemon *d) {
         return r < 0 ? r : code;
 }
 
+void daemon_set_workers(struct daemon *d, unsigned n) {
+        d->n_desired = n;
+        atomic_store_explicit(&d->segment->header->n_desired, n, memory_order_release);
+        children_set_workers(d->children, n);
+}
+
 int daemon_run(struct daemon *d, struct error *e) {
         int r;
 
@@ -674,68 +744,21 @@ int daemon_run(struct daemon *d, struct error *e) {
         return r < 0 ? error_errno(e, r, "event loop") : 0;
 }
 
-/*
- * Take in what is left in the lanes. First all else is made durable: what the disk does not take now is
- * better kept in the segment. Return: 0 or a negative errno with a text.
- */
-static int finish_lanes(struct daemon *d, struct error *e) {
+int daemon_finish(struct daemon *d, struct error *e) {
         int r;
 
-        PAUSE_POINT(FINISH_BEFORE_DRAIN);
-        r = window_sync(d->window);
-        if (r < 0)
-                return error_errno(e, r, "could not sync the replay window at the end");
-        intake_hold(d->intake, 0);
-        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++) {
-                r = intake_finish_slot(d->intake, d->segment, slot);
-                if (r < 0)
-                        return error_errno(e, r, "could not write the replay window at the end");
-        }
-        PAUSE_POINT(FINISH_BEFORE_SYNC);
-        r = window_sync(d->window);
-        return r < 0 ? error_errno(e, r, "could not sync the replay window at the end") : 0;
-}
-
-/* The disk has not got all that was committed: the next azpard gets another try. */
-static void keep_segment(const struct daemon *d) {
-        uint64_t n_bytes = 0, n_samples = window_tail(d->window) - window_durable(d->window);
-        struct error e = ERROR_INIT;
-
-        for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
-                n_bytes += lane_used(&d->segment->lanes[slot]);
-        log_warning("%ju bytes of samples stay in /dev/shm/azpar.%s for the next start", (uintmax_t) n_bytes,
-                    d->instance);
-        if (rescue_save(d->window, d->instance, d->state.path, &e) < 0)
-                log_warning("%ju samples of the replay window are not on the disk and lost when it is "
-                            "unmounted: %s",
-                            (uintmax_t) n_samples, e.text);
-        else if (n_samples > 0)
-                log_warning("so do the %ju samples that the replay window has but not the disk",
-                            (uintmax_t) n_samples);
-}
-
-int daemon_finish(struct daemon *d, struct error *e) {
-        int r, result;
-
         d->control = (control_free(d->control), NULL);
+        notify_phase(&d->notify, NOTIFY_LONG_US, "stopping: waiting for the disk");
         disk_drain(d->disk);
         d->refill = (refill_free(d->refill), NULL);
         d->sync = (window_sync_free(d->sync), NULL);
-        result = finish_lanes(d, e);
-        if (result < 0)
-                keep_segment(d);
-        else {
-                PAUSE_POINT(FINISH_BEFORE_UNLINK);
-                r = segment_unlink(d->instance);
-                PAUSE_POINT(FINISH_UNLINKED);
-                if (r < 0)
-                        result = error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance);
-        }
+        r = handover_leave(d, e);
         log_notice("stopped: %ju samples in the window, checkpoint at step %ju",
                    (uintmax_t) (window_tail(d->window) - window_first(d->window)),
                    (uintmax_t) atomic_load_explicit(&d->segment->trainer->checkpoint_step,
                                                     memory_order_relaxed));
-        return result;
+        notify_flush(&d->notify);
+        return r;
 }
 
 void daemon_deinit(struct daemon *d) {
@@ -760,5 +783,6 @@ void daemon_deinit(struct daemon *d) {
         statedir_deinit(&d->state);
         game_free(d->game);
         fd_closep(&d->config_fd);
+        notify_deinit(&d->notify);
         *d = DAEMON_INIT;
 }

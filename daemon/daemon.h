@@ -22,6 +22,7 @@
 #include "daemon/children.h"
 #include "daemon/control.h"
 #include "daemon/intake.h"
+#include "daemon/notify.h"
 #include "daemon/options.h"
 #include "daemon/publication.h"
 #include "daemon/rates.h"
@@ -33,6 +34,9 @@
 
 struct daemon {
         /* filled by main.c, in this order */
+        struct notify notify;
+        const struct options *options; /* borrowed */
+        const char *config_path;       /* that was read last; NULL: there was none */
         struct config config;
         int config_fd; /* for children */
         struct game *game;
@@ -64,15 +68,19 @@ struct daemon {
 
         uint64_t started_ns;
         uint64_t n_ticks;
-        uint64_t n_taken;     /* records that the lanes gave so far */
-        uint64_t watchdog_us; /* 0: systemd expects none */
-        unsigned n_desired;   /* workers */
+        uint64_t n_taken;   /* records that the lanes gave so far */
+        unsigned n_desired; /* workers */
         bool ready, stopping;
+        bool has_terminal;            /* that can hang up: see on_hangup() */
         bool interrupted, terminated; /* a SIGINT, a SIGTERM came */
 };
 
 #define DAEMON_INIT                                                                                          \
-        ((struct daemon){ .config_fd = -1, .state = STATEDIR_INIT, .window_read_fd = -1, .wake_fd = -1 })
+        ((struct daemon){ .notify = NOTIFY_NULL,                                                             \
+                          .config_fd = -1,                                                                   \
+                          .state = STATEDIR_INIT,                                                            \
+                          .window_read_fd = -1,                                                              \
+                          .wake_fd = -1 })
 
 /*
  * daemon_open() - make the event loop and all that lives in it; starts no child yet
@@ -82,6 +90,9 @@ struct daemon {
  * Return: 0 or a negative errno with a text.
  */
 must_check_ int daemon_open(struct daemon *d, const char *socket_path, struct error *e);
+
+/* Run @n workers from now on; at most segment->n_workers. */
+void daemon_set_workers(struct daemon *d, unsigned n);
 
 /* Start the children and serve until asked to stop. Return: 0 or a negative errno with a text. */
 must_check_ int daemon_run(struct daemon *d, struct error *e);

@@ -28,11 +28,16 @@
  * started, and so little that a lane that lies cannot use up the numbers. */
 #define INHERIT_AHEAD (UINT64_C(1) << 32)
 
+/* How often the whole window is looked at for an inherited segment: see find_older(). */
+#define OLDER_MAX 256
+
 #define LOG_INTERVAL_NS (10 * NS_PER_S) /* between two lines about one slot's bad records */
 
 struct intake_slot {
         struct intake_counts counts;
         struct sample_id newest; /* in the window; incarnation 0: none */
+        struct sample_id older;  /* the same of incarnation older_of alone: find_older() */
+        uint64_t older_of;       /* 0: none was looked for */
         /* Incarnations that are accepted: that of the oldest record that the lane may hold, and of its
          * worker. */
         uint64_t lowest, highest;
@@ -51,6 +56,7 @@ struct intake {
         int error; /* of the last append; 0: it worked */
         int held;
         uint64_t n_taken;
+        unsigned n_older; /* times that it may look for one; 0: not inheriting */
         struct sample sample;
         struct window_item items[GAME_MAX_PLIES];
         struct intake_slot slots[SEGMENT_MAX_WORKERS];
@@ -141,6 +147,7 @@ static int check_record(struct intake *i, uint32_t slot, uint32_t n_bytes, size_
         struct sample_id before = { 0 };
         uint32_t n_samples = 0;
         size_t at = 0, n_items = 0, length = 0;
+        const struct sample_id *newest;
         int r;
 
         r = sample_record_open(i->game, i->record, n_bytes, &n_samples, &at, e);
@@ -156,7 +163,8 @@ static int check_record(struct intake *i, uint32_t slot, uint32_t n_bytes, size_
                         error_prefix(e, "sample %ju at byte %zu", (uintmax_t) k, at);
                         return r;
                 }
-                if (is_newer(&i->sample.id, &s->newest))
+                newest = i->sample.id.incarnation == s->older_of ? &s->older : &s->newest;
+                if (is_newer(&i->sample.id, newest))
                         i->items[n_items++] =
                                 (struct window_item){ .bytes = i->record + at, .n_bytes = (uint32_t) length };
                 before = i->sample.id;
@@ -199,6 +207,32 @@ static int append(struct intake *i, size_t n_items) {
         return r;
 }
 
+/*
+ * Where another azpard ran on this window while systemd kept the segment that is inherited now, the window
+ * has samples of later processes in the same slot.  Those of a process come in their order all the same, so
+ * what of it is in the window already is told by its own newest one.
+ *
+ * Return: 0, or a negative errno: the window cannot be read, and the record must stay in the lane.
+ */
+static int find_older(struct intake *i, uint32_t slot, uint32_t n_bytes) {
+        struct intake_slot *s = &i->slots[slot];
+        struct sample_id first;
+        uint32_t n_samples = 0;
+        size_t at = 0;
+        int r;
+
+        if (sample_record_open(i->game, i->record, n_bytes, &n_samples, &at, NULL) < 0 || at > n_bytes ||
+            sample_decode_id(i->record + at, n_bytes - at, &first, NULL) < 0)
+                return 0; /* check_record() says what is wrong */
+        if (first.incarnation == 0 || first.incarnation >= s->newest.incarnation ||
+            first.incarnation == s->older_of)
+                return 0;
+        i->n_older--;
+        r = window_newest_of(i->window, slot, first.incarnation, &s->older);
+        s->older_of = r == 0 ? first.incarnation : 0;
+        return r;
+}
+
 /* Return: 0: done with it, taken in or counted as bad; a negative errno: it must stay in the lane. */
 static int take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
         struct intake_slot *s = &i->slots[slot];
@@ -208,6 +242,9 @@ static int take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
         size_t n_items = 0;
         int r;
 
+        r = i->n_older > 0 ? find_older(i, slot, n_bytes) : 0;
+        if (r < 0)
+                return r;
         if (check_record(i, slot, n_bytes, &n_items, &n_samples, &last, &e) < 0) {
                 count_bad(i, slot, e.text);
                 return 0;
@@ -219,7 +256,10 @@ static int take_record(struct intake *i, uint32_t slot, uint32_t n_bytes) {
         s->counts.duplicates += n_samples - n_items;
         if (n_items == 0)
                 return 0;
-        s->newest = last;
+        if (is_newer(&last, &s->newest))
+                s->newest = last;
+        else
+                s->older = last;
         s->counts.records++;
         s->counts.samples += n_items;
         return 0;
@@ -315,15 +355,20 @@ int intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
 
 int intake_inherit(struct intake *i, struct segment *s, uint64_t *ret_n_samples) {
         uint64_t before = intake_counts(i).samples, next = window_next_incarnation(i->window);
-        int r;
+        int r = 0;
 
-        for (uint32_t slot = 0; slot < s->n_workers; slot++) {
+        i->n_older = OLDER_MAX;
+        for (uint32_t slot = 0; r == 0 && slot < s->n_workers; slot++) {
                 i->slots[slot].lowest = 1;
                 i->slots[slot].highest = next + INHERIT_AHEAD;
+                i->slots[slot].older_of = 0;
                 r = intake_finish_slot(i, s, slot);
-                if (r < 0)
-                        return r;
         }
+        i->n_older = 0;
+        for (uint32_t slot = 0; slot < s->n_workers; slot++)
+                i->slots[slot].older_of = 0;
+        if (r < 0)
+                return r;
         *ret_n_samples = intake_counts(i).samples - before;
         return raise_incarnation(i);
 }

@@ -13,7 +13,8 @@
  *   window          made, or checked slot by slot; given back what the disk did not take last time
  *   weights         model.safetensors, if there is one
  *   checkpoint      the newest, if there is one
- *   segment         a killed predecessor's is drained into the window first
+ *   segment         a killed predecessor's is drained into the window first, whether systemd has kept it or
+ *                   its name has
  *   loop, socket    and then trainer and workers
  *
  * A failure on the way is one line that names object, reason and remedy; files
@@ -24,7 +25,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,24 +36,30 @@
 #include "common/base/version.h"
 #include "common/exchange/sample.h"
 #include "common/model/checkpoint.h"
+#include "daemon/cores.h"
 #include "daemon/daemon.h"
+#include "daemon/handover.h"
 #include "daemon/rescue.h"
 
 #define CHILDREN_LOCK_TIMEOUT_NS (10 * NS_PER_S)
 
-static unsigned count_cores(void) {
-        cpu_set_t set;
+/* Large windows on slow disks take minutes to look at. */
+static void on_window_progress(void *userdata, uint64_t n_done, uint64_t n_all) {
+        struct daemon *d = userdata;
 
-        return sched_getaffinity(0, sizeof(set), &set) == 0 ? (unsigned) MAX(CPU_COUNT(&set), 1) : 1;
+        notify_step(&d->notify, "starting: checking the replay window", n_done, n_all);
 }
 
 static int open_window(struct daemon *d, struct error *e) {
         uint64_t n_rescued = 0;
         int r;
 
+        notify_phase(&d->notify, NOTIFY_LONG_US, "starting: opening the replay window");
+        window_on_progress(on_window_progress, d);
         r = window_open(d->state.fd, "window", d->game, d->config.replay_window, &d->window, e);
         if (r < 0)
                 return r;
+        notify_phase(&d->notify, NOTIFY_LONG_US, "starting: looking for samples that the disk did not take");
         r = rescue_take(d->window, d->game, d->instance, d->state.path, &n_rescued, e);
         if (r < 0)
                 return r;
@@ -103,50 +109,11 @@ static int open_files(struct daemon *d, struct checkpoint *ret, struct error *e)
         if (r < 0)
                 return r;
         PAUSE_POINT(START_WINDOW_OPEN);
+        notify_phase(&d->notify, NOTIFY_LONG_US, "starting: checking the weights and the newest checkpoint");
         r = publication_init(&d->publication, d->state.fd, &d->network, e);
         if (r < 0)
                 return r;
         return check_checkpoint(d, ret, e);
-}
-
-/* Take up what a killed predecessor's workers committed, then remove its segment. */
-static int inherit_segment(struct daemon *d, struct error *e) {
-        cleanup_(segment_freep) struct segment *s = NULL;
-        uint64_t n_samples = 0, n_bytes = 0;
-        int r;
-
-        r = segment_open(d->instance, d->state.path, &s, e);
-        if (r == -ENOENT)
-                return 0;
-        if (r < 0 && r != -ESTALE)
-                return r;
-        if (r == -ESTALE)
-                log_notice("%s: removed", e->text);
-        if (r == 0) {
-                for (uint32_t i = 0; i < s->n_workers; i++)
-                        n_bytes += lane_used(&s->lanes[i]);
-                if (n_bytes > 0 && strncmp(s->header->rules, d->game->rules, sizeof(s->header->rules)) != 0)
-                        return error_set(e, -EINVAL,
-                                         "/dev/shm/azpar.%s holds samples of '%.47s', not of '%s': start "
-                                         "azpard with that "
-                                         "game once more, or remove the file to give them up",
-                                         d->instance, s->header->rules, d->game->rules);
-                PAUSE_POINT(START_BEFORE_INHERIT);
-                r = intake_inherit(d->intake, s, &n_samples);
-                if (r == 0 && n_samples > 0)
-                        r = window_sync(d->window); /* before the only other copy goes */
-                if (r < 0)
-                        return error_errno(e, r,
-                                           "could not write the replay window; what was committed stays in "
-                                           "/dev/shm/azpar.%s for the next start",
-                                           d->instance);
-                log_notice("the last azpard did not finish: took over %ju samples from the lanes it left",
-                           (uintmax_t) n_samples);
-        }
-        PAUSE_POINT(START_BEFORE_UNLINK);
-        r = segment_unlink(d->instance);
-        PAUSE_POINT(START_UNLINKED);
-        return r < 0 ? error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance) : 0;
 }
 
 /* Show where a resumed trainer will stand, until it says so itself. */
@@ -157,26 +124,24 @@ static void show_checkpoint(struct segment_trainer *t, const struct checkpoint *
 }
 
 static int open_segment(struct daemon *d, const struct checkpoint *c, struct error *e) {
-        unsigned cores = count_cores(), n_slots;
+        unsigned n_slots;
         /* A record must fit its lane whole. */
         uint64_t least = 2 * lane_record_bytes(sample_record_max_bytes(d->game)), lane_bytes = 65536;
         int r;
 
-        d->n_desired = d->config.selfplay_workers ? (unsigned) d->config.selfplay_workers
-                                                  : MIN(cores, SEGMENT_MAX_WORKERS);
-        n_slots = d->config.selfplay_max_workers ? (unsigned) d->config.selfplay_max_workers
-                                                 : MIN(2 * cores, SEGMENT_MAX_WORKERS);
-        if (d->config.selfplay_max_workers)
-                d->n_desired = MIN(d->n_desired, n_slots);
-        n_slots = MAX(n_slots, d->n_desired);
+        n_slots = cores_n_slots(&d->config, SEGMENT_MAX_WORKERS);
+        d->n_desired = cores_n_workers(&d->config, n_slots);
         while (lane_bytes < MAX(d->config.service_lane_bytes, least))
                 lane_bytes *= 2;
-        r = inherit_segment(d, e);
+        notify_phase(&d->notify, NOTIFY_LONG_US,
+                     "starting: taking in what the last azpard left in shared memory");
+        r = handover_take(d, e);
         if (r < 0)
                 return r;
         r = segment_create(d->instance, n_slots, lane_bytes, d->game->rules, d->state.path, &d->segment, e);
         if (r < 0)
                 return r;
+        notify_store_segment(&d->notify, d->segment->fd); /* no worker is there yet */
         d->segment->header->origin = window_origin(d->window);
         show_checkpoint(d->segment->trainer, c);
         publication_announce(&d->publication, d->segment);
@@ -200,15 +165,14 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
         r = statedir_open(&d->state, state_path, e);
         if (r < 0)
                 return r;
-        r = options_instance(o, d->state.path, d->instance, e);
-        if (r < 0)
-                return r;
+        options_instance(o, d->state.path, d->instance);
         r = options_socket_path(o, d->state.path, d->instance, socket_path, e);
         if (r < 0)
                 return r;
         r = statedir_lock(&d->state, e);
         if (r < 0)
                 return r;
+        notify_phase(&d->notify, NOTIFY_SHORT_US, "starting: waiting for the last azpard's children to end");
         r = statedir_lock_children(&d->state, CHILDREN_LOCK_TIMEOUT_NS, e);
         if (r < 0)
                 return r;
@@ -227,6 +191,8 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
 static int configure(struct daemon *d, const struct options *o, struct error *e) {
         int r;
 
+        d->options = o;
+        d->config_path = o->config;
         r = config_read(o->config, o->settings, o->n_settings, &d->config, e);
         if (r < 0)
                 return r;
@@ -247,8 +213,11 @@ static int run(struct daemon *d, const struct options *o) {
         if (r < 0) {
                 log_error("%s", e.text);
                 /* Nothing was committed to a segment that no worker has seen. */
-                if (d->segment)
+                if (d->segment) {
                         (void) segment_unlink(d->instance);
+                        notify_forget_segment(&d->notify);
+                        notify_flush(&d->notify);
+                }
                 return EXIT_FAILURE;
         }
         log_notice("azpard %s: %s in '%s', instance %s, %u workers, %ju samples in the window", AZPAR_VERSION,
@@ -269,6 +238,10 @@ int main(int argc, char **argv) {
 
         log_open("azpard", LOG_LEVEL_INFO);
         (void) signal(SIGPIPE, SIG_IGN); /* a client or a log reader that went away must not end us */
+        if (notify_init(&d.notify, &e) < 0) {
+                log_error("%s", e.text);
+                return EXIT_FAILURE;
+        }
         if (options_parse(argc, argv, &o, &e) < 0) {
                 log_error("%s", e.text);
                 return EX_USAGE;

@@ -13,7 +13,9 @@
 
 /* One row of the table gives parser and --help. */
 #define OPTIONS_TABLE                                                                                        \
-        X('c', "config", "FILE", "configuration to read (default " OPTIONS_CONFIG_PATH " if it exists)")     \
+        X('c', "config", "FILE",                                                                             \
+          "configuration to read (default " OPTIONS_CONFIG_FOLDER "/azpar.conf, or NAME.conf there, if it "  \
+          "exists)")                                                                                         \
         X('d', "state", "DIR",                                                                               \
           "state directory, made if missing (default $STATE_DIRECTORY, or one in /var/lib/azpar)")           \
         X('i', "instance", "NAME", "name in /dev/shm (default \"default\"; with --state one made from DIR)") \
@@ -58,6 +60,19 @@ void options_print_help(void) {
 void options_deinit(struct options *o) {
         free((void *) (uintptr_t) o->settings);
         o->settings = NULL;
+}
+
+static bool instance_is_named_well(const char *name) {
+        static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+
+        return *name && *name != '.' && strlen(name) < OPTIONS_INSTANCE_MAX && !name[strspn(name, allowed)];
+}
+
+void options_config_path(const char *instance, char ret[OPTIONS_CONFIG_PATH_MAX]) {
+        bool is_default = !instance || strcmp(instance, "default") == 0;
+
+        (void) snprintf(ret, OPTIONS_CONFIG_PATH_MAX, OPTIONS_CONFIG_FOLDER "/%s.conf",
+                        is_default ? "azpar" : instance);
 }
 
 /* Take up one option; @settings has room for all of argv. */
@@ -114,10 +129,16 @@ int options_parse(int argc, char **argv, struct options *ret, struct error *e) {
         }
         if (optind < argc)
                 return error_set(e, -EINVAL, "'%s' is not an option; see azpard --help", argv[optind]);
-        if (!o.config && access(OPTIONS_CONFIG_PATH, F_OK) == 0)
-                o.config = OPTIONS_CONFIG_PATH;
+        if (o.instance && !instance_is_named_well(o.instance))
+                return error_set(
+                        e, -EINVAL,
+                        "instance name '%.60s' is not 1 to %d letters, digits, '_', '-' or '.' (not first)",
+                        o.instance, OPTIONS_INSTANCE_MAX - 1);
         o.settings = TAKE_PTR(settings);
         *ret = o;
+        options_config_path(o.instance, ret->default_config);
+        if (!o.config && access(ret->default_config, F_OK) == 0)
+                ret->config = ret->default_config;
         return 0;
 }
 
@@ -159,24 +180,11 @@ static uint64_t hash_text(const char *text) {
         return h;
 }
 
-int options_instance(const struct options *o, const char *state_path, char ret[OPTIONS_INSTANCE_MAX],
-                     struct error *e) {
-        static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
-        const char *name = o->instance;
-
-        if (!name && o->state) {
+void options_instance(const struct options *o, const char *state_path, char ret[OPTIONS_INSTANCE_MAX]) {
+        if (!o->instance && o->state)
                 (void) snprintf(ret, OPTIONS_INSTANCE_MAX, "state-%016jx", (uintmax_t) hash_text(state_path));
-                return 0;
-        }
-        if (!name)
-                name = "default";
-        if (!*name || *name == '.' || strlen(name) >= OPTIONS_INSTANCE_MAX || name[strspn(name, allowed)])
-                return error_set(
-                        e, -EINVAL,
-                        "instance name '%.60s' is not 1 to %d letters, digits, '_', '-' or '.' (not first)",
-                        name, OPTIONS_INSTANCE_MAX - 1);
-        (void) snprintf(ret, OPTIONS_INSTANCE_MAX, "%s", name);
-        return 0;
+        else
+                (void) snprintf(ret, OPTIONS_INSTANCE_MAX, "%s", o->instance ? o->instance : "default");
 }
 
 int options_socket_path(const struct options *o, const char *state_path, const char *instance,

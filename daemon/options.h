@@ -14,14 +14,16 @@
 #include <stddef.h>
 #include "common/base/error.h"
 
-#define OPTIONS_CONFIG_PATH  "/etc/azpar/azpar.conf"
-#define OPTIONS_INSTANCE_MAX 48 /* bytes with the final 0 */
+#define OPTIONS_CONFIG_FOLDER   "/etc/azpar"
+#define OPTIONS_INSTANCE_MAX    48 /* bytes with the final 0 */
+#define OPTIONS_CONFIG_PATH_MAX (OPTIONS_INSTANCE_MAX + 32)
 
 enum options_task { OPTIONS_RUN, OPTIONS_CHECK, OPTIONS_DUMP_CONFIG, OPTIONS_HELP, OPTIONS_VERSION };
 
 struct options {
         enum options_task task;
-        const char *config; /* file to read; NULL: none */
+        const char *config; /* file to read; NULL: none. May be default_config, so this struct stays where it is. */
+        char default_config[OPTIONS_CONFIG_PATH_MAX];
         const char *state;  /* as on the command line; NULL: not given */
         const char *instance;
         const char *socket;
@@ -32,12 +34,15 @@ struct options {
 /*
  * options_parse() - read the command line
  *
- * The strings stay argv's.  Without --config, OPTIONS_CONFIG_PATH is taken if it exists.
+ * The strings stay argv's.  Without --config, options_config_path() is taken if it exists.
  *
  * Return: 0; -EINVAL with a text.
  */
 must_check_ int options_parse(int argc, char **argv, struct options *ret, struct error *e);
 void options_deinit(struct options *o);
+
+/* The configuration of @instance (NULL: not given): "azpar.conf" for the default one, else "NAME.conf". */
+void options_config_path(const char *instance, char ret[OPTIONS_CONFIG_PATH_MAX]);
 
 /* The text of --help, on stdout. */
 void options_print_help(void);
@@ -50,8 +55,7 @@ must_check_ int options_state_path(const struct options *o, char ret[PATH_MAX], 
  * state directories do not meet in /dev/shm.
  * @state_path: the resolved path of the state directory
  */
-must_check_ int options_instance(const struct options *o, const char *state_path,
-                                 char ret[OPTIONS_INSTANCE_MAX], struct error *e);
+void options_instance(const struct options *o, const char *state_path, char ret[OPTIONS_INSTANCE_MAX]);
 
 /* Where the control socket goes. */
 must_check_ int options_socket_path(const struct options *o, const char *state_path, const char *instance,

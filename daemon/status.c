@@ -7,7 +7,7 @@
  * state that has no name is "unknown", and nothing is divided by one of them unchecked.
  *
  * The names are a contract with azparctl and with whatever else reads the
- * socket.  When adding one, add it to azparctl's manual as well.
+ * socket.  When adding one, add it to azparctl(1) and azpar-protocol(7) as well.
  */
 #include "daemon/status.h"
 
@@ -192,19 +192,38 @@ static bool find_degradation(const struct status_sources *s, char *reason) {
         return reason[0];
 }
 
+/* What a start waits for. */
+static const char *starting(const struct status_sources *s, char *reason) {
+        (void) snprintf(reason, STATUS_REASON_MAX, "%s",
+                        LOAD(s->segment->header->generation) == 0 ? "waiting for the trainer's first weights"
+                                                                  : "waiting for the trainer");
+        return "starting";
+}
+
+/* What a stop waits for. */
+static const char *stopping(const struct status_sources *s, char *reason) {
+        unsigned n_workers = children_n_workers_running(s->children);
+
+        if (children_get(s->children, CHILDREN_TRAINER)->phase == CHILD_RUNNING)
+                (void) snprintf(reason, STATUS_REASON_MAX, "waiting for the trainer to save");
+        else if (n_workers > 0)
+                (void) snprintf(reason, STATUS_REASON_MAX, "waiting for %u workers to end", n_workers);
+        return "stopping";
+}
+
 const char *status_state(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]) {
         uint64_t n_samples = window_tail(s->window) - window_first(s->window);
         uint32_t trainer = LOAD(s->segment->trainer->state);
 
         ret_reason[0] = '\0';
         if (s->stopping)
-                return "stopping";
+                return stopping(s, ret_reason);
         if (find_degradation(s, ret_reason))
                 return "degraded";
         if (LOAD(s->segment->header->pause))
                 return "paused";
         if (!children_get(s->children, CHILDREN_TRAINER)->first_beat_ns)
-                return "starting";
+                return starting(s, ret_reason);
         switch (trainer) {
         case TRAINER_FILLING:
                 (void) snprintf(ret_reason, STATUS_REASON_MAX, "%ju of %ju samples that training starts with",
@@ -220,7 +239,7 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
         case TRAINER_PAUSED:
                 return "paused";
         default:
-                return "starting";
+                return starting(s, ret_reason);
         }
 }
 
@@ -482,11 +501,13 @@ void status_line(const struct status_sources *s, char *ret, size_t size) {
         double loss = load_double(&s->segment->trainer->smooth_total);
         char reason[STATUS_REASON_MAX], count[16], loss_text[32] = "";
         const char *state = status_state(s, reason);
+        bool is_plain = strcmp(state, "training") == 0;
 
         if (isfinite(loss) && loss > 0.0)
                 (void) snprintf(loss_text, sizeof(loss_text), ", loss %.3g", loss);
-        (void) snprintf(ret, size, "%s%s%s: generation %ju, %s samples, %.1f games/s%s", state,
-                        *reason ? ", " : "", reason, (uintmax_t) LOAD(s->segment->header->generation),
+        (void) snprintf(ret, size, "%s%s%s%sgeneration %ju, %s samples, %.1f games/s%s",
+                        is_plain ? "" : state, *reason ? ", " : "", reason, is_plain ? "" : ": ",
+                        (uintmax_t) LOAD(s->segment->header->generation),
                         short_count(window_tail(s->window), count),
                         rates_per_s(s->rates, RATES_ALL, RATE_GAMES), loss_text);
 }

@@ -54,5 +54,5 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
 /* The whole status, new and owned by the caller. NULL: out of memory. */
 cJSON *status_build(const struct status_sources *s, uint64_t now_ns);
 
-/* "training: generation 42, 1.2M samples, 14.3 games/s, loss 2.31" */
+/* "generation 42, 1.2M samples, 14.3 games/s, loss 2.31"; in front of it the state, unless it is "training" */
 void status_line(const struct status_sources *s, char *ret, size_t size);

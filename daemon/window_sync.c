@@ -2,6 +2,8 @@
 /*
  * Window sync; see window_sync.h.  Process: azpard.
  *
+ * The timer runs only while there is something to sync, so that an azpard that is paused sleeps.
+ *
  * One request at most is on its way; who asks meanwhile gets another one after it.  fdatasync covers the
  * pages that were written through the mapping as well.  After an error it is tried again every second, or
  * more often where replay.sync_interval says so; window_sync_end() makes sure that a success then means all
@@ -25,6 +27,7 @@ struct window_sync {
         uint64_t interval_us;
         int error;
         bool in_flight, again;
+        bool armed; /* the timer runs */
         sd_event_source *timer;
         void (*notify)(void *userdata);
         void *userdata;
@@ -38,11 +41,17 @@ static void begin_sync(struct window_sync *s) {
         PAUSE_POINT(SYNC_ASKED);
 }
 
-static int arm(struct window_sync *s) {
+static bool is_needed(const struct window_sync *s) {
+        return s->error || window_tail(s->window) != window_durable(s->window);
+}
+
+static void arm(struct window_sync *s) {
         int r = sd_event_source_set_time_relative(s->timer,
                                                   s->error ? MIN(s->interval_us, RETRY_US) : s->interval_us);
 
-        return r < 0 ? r : sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s->timer, SD_EVENT_ONESHOT);
+        s->armed = r >= 0; /* if it is not, window_sync_look() tries again */
 }
 
 static void done(struct disk_request *request, int result) {
@@ -59,7 +68,7 @@ static void done(struct disk_request *request, int result) {
                 log_notice("replay window: syncing works again");
         s->error = result;
         if (s->error) {
-                (void) arm(s); /* the interval may be an hour */
+                arm(s); /* the interval may be an hour */
                 return;
         }
         if (s->again && window_tail(s->window) != window_durable(s->window))
@@ -73,9 +82,15 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 
         (void) source;
         (void) usec;
-        if (!s->in_flight && (s->error || window_tail(s->window) != window_durable(s->window)))
+        s->armed = false;
+        if (!s->in_flight && is_needed(s))
                 begin_sync(s);
-        return arm(s);
+        return 0;
+}
+
+void window_sync_look(struct window_sync *s) {
+        if (!s->armed && !s->in_flight && is_needed(s))
+                arm(s);
 }
 
 int window_sync_new(sd_event *event, struct window *w, uint64_t interval_us, struct disk *disk,
@@ -91,6 +106,8 @@ int window_sync_new(sd_event *event, struct window *w, uint64_t interval_us, str
         s->request.done = done;
         s->interval_us = interval_us;
         r = sd_event_add_time_relative(event, &s->timer, CLOCK_MONOTONIC, interval_us, 0, on_timer, s);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(s->timer, SD_EVENT_OFF);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(s);
@@ -102,6 +119,13 @@ void window_sync_free(struct window_sync *s) {
                 return;
         s->timer = sd_event_source_disable_unref(s->timer);
         free(s);
+}
+
+void window_sync_set_interval(struct window_sync *s, uint64_t interval_us) {
+        assert(interval_us > 0);
+        s->interval_us = interval_us;
+        if (s->armed)
+                arm(s);
 }
 
 void window_sync_request(struct window_sync *s) {

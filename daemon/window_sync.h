@@ -16,7 +16,7 @@
 struct window_sync;
 
 /*
- * window_sync_new() - sync @w for as long as @event runs
+ * window_sync_new() - sync @w for as long as @event runs and window_sync_look() is called
  * @w, @disk: must outlive @ret, but @disk is to be freed first if a sync may be on its way
  *
  * Return: 0 or a negative errno.
@@ -25,6 +25,12 @@ must_check_ int window_sync_new(sd_event *event, struct window *w, uint64_t inte
                                 struct window_sync **ret);
 void window_sync_free(struct window_sync *s);
 DEFINE_CLEANUP(struct window_sync *, window_sync_free)
+
+/* Before the loop sleeps: have what was appended synced within the interval. Costs nothing where it is under way. */
+void window_sync_look(struct window_sync *s);
+
+/* Take another interval from now on. */
+void window_sync_set_interval(struct window_sync *s, uint64_t interval_us);
 
 /* Sync what has been appended by now as soon as the disk can; while syncing fails, at the next interval. */
 void window_sync_request(struct window_sync *s);

@@ -42,10 +42,10 @@ struct key_place {
 #define TEXT(x)  TEXT_(x)
 
 const struct config_key config_keys[] = {
-#define UINT(s, k, d, lo, hi, help)    { #s, #k, "integer", TEXT(d), help, lo, hi, NULL },
-#define REAL(s, k, d, lo, hi, help)    { #s, #k, "number", TEXT(d), help, lo, hi, NULL },
-#define BOOL(s, k, d, help)            { #s, #k, "boolean", (d) ? "yes" : "no", help, 0, 0, NULL },
-#define CHOICE(s, k, d, choices, help) { #s, #k, "choice", d, help, 0, 0, choices },
+#define UINT(s, k, d, lo, hi, r, help)    { #s, #k, "integer", TEXT(d), help, lo, hi, NULL, CONFIG_##r },
+#define REAL(s, k, d, lo, hi, r, help)    { #s, #k, "number", TEXT(d), help, lo, hi, NULL, CONFIG_##r },
+#define BOOL(s, k, d, r, help)            { #s, #k, "boolean", (d) ? "yes" : "no", help, 0, 0, NULL, CONFIG_##r },
+#define CHOICE(s, k, d, choices, r, help) { #s, #k, "choice", d, help, 0, 0, choices, CONFIG_##r },
 #include "common/base/config_keys.inc"
 #undef UINT
 #undef REAL
@@ -54,6 +54,7 @@ const struct config_key config_keys[] = {
 };
 
 const size_t n_config_keys = N_ELEMENTS(config_keys);
+static_assert(N_ELEMENTS(config_keys) == CONFIG_N_KEYS, "one row per key");
 
 static const struct key_place places[] = {
 #define UINT(s, k, d, ...) { KEY_UINT, offsetof(struct config, s##_##k), (double) (d) },
@@ -471,45 +472,95 @@ int config_read_fd(int fd, struct config *ret, struct error *e) {
 }
 
 /* The shortest decimal that reads back to exactly @d. */
-static void print_real(FILE *out, double d) {
-        char text[40];
-
+static void real_text(double d, char ret[CONFIG_VALUE_MAX]) {
         for (int precision = 6; precision <= 17; precision++) {
-                (void) snprintf(text, sizeof(text), "%.*g", precision, d);
-                if (strtod(text, NULL) == d)
+                (void) snprintf(ret, CONFIG_VALUE_MAX, "%.*g", precision, d);
+                if (strtod(ret, NULL) == d)
                         break;
         }
-        (void) fputs(text, out);
 }
 
-static void dump_key(const struct config *c, size_t i, FILE *out) {
-        const struct config_key *k = &config_keys[i];
+void config_value_text(const struct config *c, size_t i, char ret[CONFIG_VALUE_MAX]) {
         const void *value = const_field(c, i);
         const char *word;
         int n;
 
+        switch (places[i].type) {
+        case KEY_UINT:
+                (void) snprintf(ret, CONFIG_VALUE_MAX, "%ju", (uintmax_t) * (const uint64_t *) value);
+                break;
+        case KEY_REAL:
+                real_text(*(const double *) value, ret);
+                break;
+        case KEY_BOOL:
+                (void) snprintf(ret, CONFIG_VALUE_MAX, "%s", *(const bool *) value ? "yes" : "no");
+                break;
+        case KEY_CHOICE:
+                word = choice_word(config_keys[i].choices, *(const unsigned *) value, &n);
+                (void) snprintf(ret, CONFIG_VALUE_MAX, "%.*s", n, word);
+                break;
+        }
+}
+
+static size_t value_bytes(size_t i) {
+        static const size_t bytes[] = {
+                [KEY_UINT] = sizeof(uint64_t),
+                [KEY_REAL] = sizeof(double),
+                [KEY_BOOL] = sizeof(bool),
+                [KEY_CHOICE] = sizeof(unsigned),
+        };
+
+        return bytes[places[i].type];
+}
+
+bool config_value_equal(const struct config *a, const struct config *b, size_t i) {
+        if (places[i].type == KEY_REAL) /* 0 and -0 are one value */
+                return *(const double *) const_field(a, i) == *(const double *) const_field(b, i);
+        return memcmp(const_field(a, i), const_field(b, i), value_bytes(i)) == 0;
+}
+
+void config_value_copy(struct config *to, const struct config *from, size_t i) {
+        memcpy(field(to, i), const_field(from, i), value_bytes(i));
+}
+
+const char *config_reload_text(enum config_reload reload) {
+        switch (reload) {
+        case CONFIG_NOW:
+                return "at once";
+        case CONFIG_WORKERS:
+                return "starts the workers anew";
+        case CONFIG_TRAINER:
+                return "starts the trainer anew";
+        case CONFIG_NOW_TRAINER:
+                return "at once, and starts the trainer anew";
+        case CONFIG_RESTART:
+                break;
+        }
+        return "needs a restart of azpard";
+}
+
+static void dump_key(const struct config *c, size_t i, FILE *out) {
+        const struct config_key *k = &config_keys[i];
+        char value[CONFIG_VALUE_MAX];
+
         (void) fprintf(out, "\n# %s\n", k->help);
         switch (places[i].type) {
         case KEY_UINT:
-                (void) fprintf(out, "# integer, %.0f to %.0f, default %s\n%s = %ju\n", k->min, k->max,
-                               k->default_text, k->key, (uintmax_t) * (const uint64_t *) value);
+                (void) fprintf(out, "# integer, %.0f to %.0f", k->min, k->max);
                 break;
         case KEY_REAL:
-                (void) fprintf(out, "# number, %g to %g, default %s\n%s = ", k->min, k->max, k->default_text,
-                               k->key);
-                print_real(out, *(const double *) value);
-                (void) fputc('\n', out);
+                (void) fprintf(out, "# number, %g to %g", k->min, k->max);
                 break;
         case KEY_BOOL:
-                (void) fprintf(out, "# yes or no, default %s\n%s = %s\n", k->default_text, k->key,
-                               *(const bool *) value ? "yes" : "no");
+                (void) fprintf(out, "# yes or no");
                 break;
         case KEY_CHOICE:
-                word = choice_word(k->choices, *(const unsigned *) value, &n);
-                (void) fprintf(out, "# one of %s, default %s\n%s = %.*s\n", k->choices, k->default_text,
-                               k->key, n, word);
+                (void) fprintf(out, "# one of %s", k->choices);
                 break;
         }
+        config_value_text(c, i, value);
+        (void) fprintf(out, ", default %s\n# reload: %s\n%s = %s\n", k->default_text,
+                       config_reload_text(k->reload), k->key, value);
 }
 
 void config_dump(const struct config *c, FILE *out) {

@@ -30,6 +30,19 @@ struct config {
 #undef CHOICE
 };
 
+enum {
+        CONFIG_N_KEYS = 0
+#define UINT(...)   +1
+#define REAL(...)   +1
+#define BOOL(...)   +1
+#define CHOICE(...) +1
+#include "common/base/config_keys.inc"
+#undef UINT
+#undef REAL
+#undef BOOL
+#undef CHOICE
+};
+
 /* Values of the CHOICE keys, in the order of their lists. */
 enum { PROFILE_AZPAR, PROFILE_ORIGINAL };
 enum { GAME_GOMOKU, GAME_CONNECT4, GAME_TICTACTOE };
@@ -38,15 +51,36 @@ enum { DEVICE_AUTO, DEVICE_CPU, DEVICE_CUDA };
 enum { OPTIMIZER_ADAM, OPTIMIZER_SGD };
 enum { SCHEDULE_CONSTANT, SCHEDULE_COSINE, SCHEDULE_STEP };
 
+/* What a reload does for a changed value to be in effect; one or more of them. */
+enum config_reload {
+        CONFIG_NOW = 1,     /* tells azpard's own parts */
+        CONFIG_WORKERS = 2, /* starts the workers anew */
+        CONFIG_TRAINER = 4, /* starts the trainer anew */
+        CONFIG_NOW_TRAINER = CONFIG_NOW | CONFIG_TRAINER,
+        CONFIG_RESTART = 8, /* nothing: only a restart of azpard can */
+};
+
 /* One row of the table, for --help, the manual's check and --dump-config. */
 struct config_key {
         const char *section, *key, *type, *default_text, *help;
         double min, max;     /* UINT and REAL */
         const char *choices; /* CHOICE */
+        enum config_reload reload;
 };
 
 extern const struct config_key config_keys[];
 extern const size_t n_config_keys;
+
+#define CONFIG_VALUE_MAX 32 /* bytes of a value as text, with the final 0 */
+
+/* "at once", "starts the workers anew", ...; the manual and --dump-config have it after "reload: ". */
+const char *config_reload_text(enum config_reload reload);
+
+/* The value of config_keys[@i] in @c as config_read() reads it back. */
+void config_value_text(const struct config *c, size_t i, char ret[CONFIG_VALUE_MAX]);
+bool config_value_equal(const struct config *a, const struct config *b, size_t i);
+/* Give @to the value that config_keys[@i] has in @from. */
+void config_value_copy(struct config *to, const struct config *from, size_t i);
 
 /* All keys at the defaults of the profile `azpar`. */
 void config_defaults(struct config *c);

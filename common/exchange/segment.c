@@ -285,8 +285,8 @@ static int read_header(int fd, struct segment_header *ret, struct error *e) {
         if (ret->magic == 0)
                 return error_set(e, -ESTALE, "its creation was never finished");
         if (n < (ssize_t) sizeof(*ret) || ret->magic != SEGMENT_MAGIC)
-                return error_set(e, -EBADMSG,
-                                 "not a segment of azpar; remove it from /dev/shm if nothing uses it");
+                return error_set(e, -EBADMSG, "not a segment of azpar%s",
+                                 st.st_nlink > 0 ? "; remove it from /dev/shm if nothing uses it" : "");
         if (ret->version != SEGMENT_VERSION)
                 return error_set(e, -ESTALE, "layout version %" PRIu32 ", this azpar has %u", ret->version,
                                  SEGMENT_VERSION);
@@ -308,11 +308,31 @@ static int read_header(int fd, struct segment_header *ret, struct error *e) {
         return 0;
 }
 
+/*
+ * Anybody may make files in /dev/shm, and a stored descriptor is what somebody stored: only what this user
+ * made is ours.
+ */
+static int check_file(int fd, const char *what, struct segment_header *ret, struct error *e) {
+        struct stat st;
+        int r;
+
+        if (fstat(fd, &st) < 0)
+                return error_errno(e, -errno, "could not stat %s", what);
+        if (!S_ISREG(st.st_mode))
+                return error_set(e, -EBADMSG, "%s is no file", what);
+        if (st.st_uid != geteuid())
+                return error_set(e, -EBADMSG, "%s belongs to user %u, not to this one (%u)", what, st.st_uid,
+                                 geteuid());
+        r = read_header(fd, ret, e);
+        if (r < 0)
+                error_prefix(e, "%s", what);
+        return r;
+}
+
 int segment_open(const char *instance, const char *state_path, struct segment **ret, struct error *e) {
         cleanup_(fd_closep) int fd = -1;
-        char name[SEGMENT_NAME_MAX];
+        char name[SEGMENT_NAME_MAX], what[SEGMENT_NAME_MAX + 32];
         struct segment_header h;
-        struct stat st;
         int r;
 
         r = make_name(instance, name, e);
@@ -321,23 +341,48 @@ int segment_open(const char *instance, const char *state_path, struct segment **
         fd = shm_open(name, O_RDWR, 0);
         if (fd < 0)
                 return error_errno(e, -errno, "could not open shared memory '%s'", name);
-        /* anybody may make files in /dev/shm: only what this user made is ours */
-        if (fstat(fd, &st) < 0)
-                return error_errno(e, -errno, "could not stat shared memory '%s'", name);
-        if (st.st_uid != geteuid() || !S_ISREG(st.st_mode))
-                return error_set(e, -EBADMSG, "shared memory '%s' belongs to user %u, not to this one (%u)",
-                                 name, st.st_uid, geteuid());
-        r = read_header(fd, &h, e);
-        if (r < 0) {
-                error_prefix(e, "shared memory '%s'", name);
+        (void) snprintf(what, sizeof(what), "shared memory '%s'", name);
+        r = check_file(fd, what, &h, e);
+        if (r < 0)
                 return r;
-        }
         if (strcmp(h.state_path, state_path) != 0)
                 return error_set(e, -EADDRINUSE,
                                  "shared memory '%s' belongs to the state directory '%s'; choose another "
                                  "instance name",
                                  name, h.state_path);
         return map_all(TAKE_FD(fd), h.n_workers, h.lane_bytes, ret, e);
+}
+
+int segment_open_fd(int fd, struct segment **ret, struct error *e) {
+        static const char what[] = "stored shared memory";
+        cleanup_(fd_closep) int owned_fd = fd;
+        struct segment_header h;
+        int r;
+
+        r = check_file(owned_fd, what, &h, e);
+        if (r < 0)
+                return r;
+        if ((fcntl(owned_fd, F_GETFL) & O_ACCMODE) != O_RDWR)
+                return error_set(e, -EBADMSG, "%s is not open for reading and writing", what);
+        return map_all(TAKE_FD(owned_fd), h.n_workers, h.lane_bytes, ret, e);
+}
+
+bool segment_has_name(int fd, const char *instance) {
+        cleanup_(fd_closep) int named_fd = -1;
+        char name[SEGMENT_NAME_MAX];
+        struct stat a, b;
+
+        if (make_name(instance, name, NULL) < 0)
+                return false;
+        named_fd = shm_open(name, O_RDONLY, 0);
+        return named_fd >= 0 && fstat(named_fd, &a) == 0 && fstat(fd, &b) == 0 && a.st_dev == b.st_dev &&
+               a.st_ino == b.st_ino;
+}
+
+void segment_empty(struct segment *s) {
+        assert(s->writable);
+        /* If it fails, closing the last descriptor frees the memory as well. */
+        (void) !ftruncate(s->fd, 0);
 }
 
 /* A child's handle with the header in it, read-only. Takes @fd over, also on failure. */

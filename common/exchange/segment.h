@@ -167,6 +167,24 @@ must_check_ int segment_create(const char *instance, uint32_t n_workers, uint64_
 must_check_ int segment_open(const char *instance, const char *state_path, struct segment **ret,
                              struct error *e);
 
+/*
+ * segment_open_fd() - the same from a descriptor that was kept for us, in systemd's fd store (azpard)
+ * @fd: taken over, come what may; as foreign as a file with the right name
+ *
+ * Return: as segment_open(), but for -ENOENT and -EADDRINUSE: whose state directory it belongs to is for the caller to
+ * see (header.state_path, which has an end).
+ */
+must_check_ int segment_open_fd(int fd, struct segment **ret, struct error *e);
+
+/* Whether "/azpar.<instance>" is the very file behind @fd. */
+bool segment_has_name(int fd, const char *instance);
+
+/*
+ * What was in it is safe elsewhere: give its memory back, whoever else may hold it. Only segment_free() may
+ * follow. To segment_open() it is then one that was never finished.
+ */
+void segment_empty(struct segment *s);
+
 /* Map what a worker or the trainer needs from the inherited descriptor; @fd is taken over, come what may. */
 must_check_ int segment_map_worker(int fd, uint32_t slot, struct segment **ret, struct error *e);
 must_check_ int segment_map_trainer(int fd, struct segment **ret, struct error *e);

@@ -47,6 +47,21 @@
 #include <unistd.h>
 #include "common/exchange/window_inside.h"
 
+#define PROGRESS_SAMPLES 4096 /* a fraction of a second on a slow disk */
+
+static void (*progress)(void *userdata, uint64_t n_done, uint64_t n_all);
+static void *progress_userdata;
+
+void window_on_progress(void (*f)(void *userdata, uint64_t n_done, uint64_t n_all), void *userdata) {
+        progress = f;
+        progress_userdata = userdata;
+}
+
+void window_progress(uint64_t n_done, uint64_t n_all) {
+        if (progress && n_done % PROGRESS_SAMPLES == 0)
+                progress(progress_userdata, n_done, n_all);
+}
+
 int window_fd(const struct window *w) {
         return w->fd;
 }
@@ -209,7 +224,8 @@ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots)
         int r;
 
         memset(ret, 0, n_slots * sizeof(*ret));
-        for (uint64_t i = first_below(w, tail); i < tail; i++) {
+        for (uint64_t i = first_below(w, tail), first = i; i < tail; i++) {
+                window_progress(i - first, tail - first);
                 r = window_read_id(w, i, &id);
                 if (r < 0)
                         return r;
@@ -223,6 +239,25 @@ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots)
                         note_newest(ret, n_slots, &id);
         }
         return r;
+}
+
+int window_newest_of(const struct window *w, uint32_t slot, uint64_t incarnation, struct sample_id *ret) {
+        uint64_t tail = window_tail(w);
+        struct sample_id id;
+
+        *ret = (struct sample_id){ .slot = slot };
+        for (uint64_t i = first_below(w, tail), first = i; i < tail; i++) {
+                int r;
+
+                window_progress(i - first, tail - first);
+                r = window_read_id(w, i, &id);
+                if (r < 0)
+                        return r;
+                if (r == 0 && id.slot == slot && id.incarnation == incarnation &&
+                    (ret->incarnation == 0 || id.sequence > ret->sequence))
+                        *ret = id;
+        }
+        return 0;
 }
 
 uint64_t window_next_incarnation(const struct window *w) {

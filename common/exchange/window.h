@@ -107,6 +107,12 @@ static_assert(offsetof(struct window_header, constant_crc) == 72 &&
 must_check_ int window_open(int dir_fd, const char *path, const struct game *g, uint64_t n_samples,
                             struct window **ret, struct error *e);
 
+/*
+ * Have @f called again and again while window_open() and window_newest() look at samples, which can take minutes on a slow
+ * disk. For the whole process; NULL: no more.
+ */
+void window_on_progress(void (*f)(void *userdata, uint64_t n_done, uint64_t n_all), void *userdata);
+
 /* The rules text of the game whose samples the window file @fd holds. Return: 0 or a negative errno with a text. */
 must_check_ int window_read_rules(int fd, char ret[GAME_RULES_MAX], struct error *e);
 
@@ -196,6 +202,14 @@ must_check_ int window_restore(struct window *w, const struct window *copy, uint
  * Return: 0; -EIO: the window could not be read.
  */
 must_check_ int window_newest(const struct window *w, struct sample_id *ret, size_t n_slots);
+
+/*
+ * The newest sample in the window of one process: @ret->sequence. @ret->incarnation is 0 if there is none. Looks at the whole
+ * window.
+ * Return: 0; -EIO: the window could not be read.
+ */
+must_check_ int window_newest_of(const struct window *w, uint32_t slot, uint64_t incarnation,
+                                 struct sample_id *ret);
 
 /*
  * A number that no worker process had before, durable before it is returned (azpard).

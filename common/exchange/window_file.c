@@ -211,6 +211,7 @@ static int copy_samples(const struct window *from, struct window *to, struct err
         int r;
 
         for (uint64_t i = first; i < tail; i++) {
+                window_progress(i - first, tail - first);
                 r = read_slot(from, i, &to->image);
                 if (r < 0)
                         return error_errno(e, r, "could not read sample %" PRIu64 " of the old size", i);
@@ -368,6 +369,7 @@ static int check_slots(void *context) {
 
         for (uint64_t number = MAX(c->first, c->synced); number < c->tail; number++) {
                 c->at = number % w->n_slots;
+                window_progress(number - c->first, c->tail - c->first);
                 if (!slot_load(w, number, &w->image))
                         c->tail = number;
         }
@@ -376,6 +378,7 @@ static int check_slots(void *context) {
                 uint64_t number;
 
                 c->at = i;
+                window_progress(i, w->n_slots);
                 /* relaxed, here and below: nobody else is there yet */
                 number = atomic_load_explicit(&words[0], memory_order_relaxed);
                 if (number % w->n_slots != i || !slot_load(w, number, &w->image))

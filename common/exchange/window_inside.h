@@ -75,6 +75,9 @@ static inline uint32_t slot_bytes_of(const struct game *g) {
         return (uint32_t) n;
 }
 
+/* To be called for each sample that is looked at, @n_done of @n_all: window_on_progress(). */
+void window_progress(uint64_t n_done, uint64_t n_all);
+
 /* Slots */
 
 /* The checksum that belongs into @image: over what is in use, with itself as 0. */

@@ -194,6 +194,15 @@ static int run_export(struct call *c, struct error *e) {
         return r < 0 ? r : export_run(&o, e);
 }
 
+static int run_reload(struct call *c, struct error *e) {
+        cleanup_(cJSON_Deletep) cJSON *answer = NULL;
+        int r = ask_simply(c, "{\"command\":\"reload\"}", CLIENT_TIMEOUT_MS, &answer, e);
+
+        if (r == 0 && !c->json)
+                show_reload(answer, stdout);
+        return r;
+}
+
 static int run_stop(struct call *c, struct error *e) {
         cleanup_(cJSON_Deletep) cJSON *answer = NULL;
         cleanup_(freep) char *line = NULL;
@@ -218,6 +227,7 @@ static const struct command commands[] = {
         { "checkpoint", NULL, "write a checkpoint now; returns when it is written",        run_checkpoint },
         { "import",     "DIR", "take in the batch files of DIR; --keep leaves them there",  run_import     },
         { "export",     "DIR", "write the replay window as batch files to DIR",             run_export     },
+        { "reload",     NULL, "read the configuration again; say what changes and what cannot", run_reload },
         { "stop",       NULL, "save and stop azpard; returns when it is gone",             run_stop       },
         { "version",    NULL, "show the versions of azparctl and azpard",                  run_version    },
 };

@@ -224,3 +224,25 @@ void show_status(const cJSON *status, FILE *out) {
         show_trainer(status, out);
         show_workers(status, out);
 }
+
+/* Return: how many there were. */
+static int show_changes(const cJSON *answer, const char *list, FILE *out) {
+        const cJSON *changes = item(answer, list), *c;
+        int n = 0;
+
+        if (cJSON_IsArray(changes))
+                cJSON_ArrayForEach(c, changes) {
+                        (void) fprintf(out, "%s: %s -> %s: %s\n", string(c, "key").text,
+                                       string(c, "from").text, string(c, "to").text,
+                                       string(c, "effect").text);
+                        n++;
+                }
+        return n;
+}
+
+void show_reload(const cJSON *answer, FILE *out) {
+        int n_changed = show_changes(answer, "changed", out), n_left = show_changes(answer, "restart", out);
+
+        if (n_changed + n_left == 0)
+                (void) fprintf(out, "nothing has changed\n");
+}

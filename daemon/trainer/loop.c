@@ -67,10 +67,6 @@ static void set_state(struct loop *l, enum trainer_state state) {
         heart_progress(l->p->heart);
 }
 
-static bool should_stop(const struct loop *l) {
-        return *l->p->terminated || is_set(&l->header->stop);
-}
-
 /* ---- what the page tells ---- */
 
 static void tell(struct loop *l) {
@@ -252,10 +248,32 @@ static int work(struct loop *l, struct error *e) {
         return 0;
 }
 
-static int run(struct loop *l, struct error *e) {
+/*
+ * Asked to leave while azpard runs on: for a new configuration, or by a person.  There is time, so what was
+ * learned is not given up for a disk that is full at the moment: training goes on until it could be saved.
+ * Return: 0 and whether it was, or a negative errno with a text.
+ */
+static int leave(struct loop *l, bool *ret_left, struct error *e) {
         int r;
 
-        while (!should_stop(l)) {
+        *ret_left = false;
+        if (clock_now_ns() < l->save.not_before_ns)
+                return 0;
+        r = take_result(l, &l->save, save(l, e), e);
+        *ret_left = r == 0 && l->save.failed == 0;
+        return r;
+}
+
+static int run(struct loop *l, struct error *e) {
+        bool left = false;
+        int r;
+
+        while (!is_set(&l->header->stop)) {
+                if (*l->p->terminated) {
+                        r = leave(l, &left, e);
+                        if (r < 0 || left)
+                                return r;
+                }
                 r = publish_and_save(l, e);
                 if (r < 0)
                         return r;

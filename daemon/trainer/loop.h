@@ -29,11 +29,14 @@ struct loop_params {
         struct learner *learner;
         struct heart *heart;
         int wake_fd;                             /* azpard's eventfd */
-        const volatile sig_atomic_t *terminated; /* set by a signal handler: same as header.stop */
+        const volatile sig_atomic_t *terminated; /* set by a signal handler: leave once it is saved */
 };
 
 /*
  * loop_run() - publish at once, then train until asked to stop, then save
+ *
+ * header.stop is azpard's own end: one try to save, and azpard's patience is limited.  *terminated alone is for
+ * a new configuration: while the checkpoint cannot be written, training goes on and nothing is given up.
  *
  * Return: 0 after the last checkpoint; a negative errno with a text.
  */

@@ -3,7 +3,7 @@
 #
 # service.sh BUILD: what only the whole service shows, as rows "metric<TAB>value":
 # start to the first sample, azpard's share of a core, the workers' memory, the lag of a publication, the time that
-# `azparctl status` takes while all cores are busy.
+# `azparctl status` takes while all cores are busy, how often a paused azpard wakes.
 set -euo pipefail
 build=$1
 dir=$(mktemp -d)
@@ -70,6 +70,18 @@ for _ in $(seq 200); do
 done
 row service-status-us-median "$(sort -n "$dir/times" | sed -n 100p)"
 row service-status-us-worst "$(sort -n "$dir/times" | tail -n 1)"
+stop
+
+# Paused, with nobody asking: how often azpard wakes (and finds by itself that it may sleep again).
+start idle "${tiny[@]}"
+until_true '.step > 0'
+ctl pause >/dev/null
+until_true '.state == "paused" and all(.workers[]; .state == "paused" and .lane_used == 0) and .window.durable == .window.inserted'
+sleep 10 # children have been looked at more often after their start
+wakes() { awk '/^voluntary_ctxt_switches/ { print $2 }' "/proc/$daemon/status"; }
+begin=$(wakes)
+sleep 60
+row service-paused-wakes-per-s "$(awk -v n=$(($(wakes) - begin)) 'BEGIN { printf "%.2f", n / 60 }')"
 stop
 
 # Private memory of a worker on the original's network, with one game in play and with sixteen.

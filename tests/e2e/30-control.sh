@@ -52,7 +52,7 @@ say() { timeout 20 "$rude" "$socket" say; }
 grep -q '"ok":true' "$tmp/answer" && fail "garbage was taken for a command"
 [[ $(head -c 100000 /dev/zero | tr '\0' ' ' | say) == *'"code":"EMSGSIZE"'* ]] || fail "a huge line got no answer"
 [[ $(echo '{"command":"status"}' | say | jq .ok) == true ]] || fail "a half-closed connection got no answer"
-[[ $(printf '{"command":"version"}\n{"command":"dance"}\n\n{"command":"pau' | say | jq -c .ok | tr '\n' ' ') == "true false false " ]] ||
+[[ $(printf '{"command":"version"}\n{"command":"dance"}\n\n{"command":"pau' | say | jq -c .ok | tr '\n' ' ') == "true false false false " ]] ||
         fail "several requests in one piece were answered otherwise"
 "$rude" "$socket" half >"$tmp/half" &
 rudes=$!
@@ -60,9 +60,9 @@ rudes=$!
 rudes="$rudes $!"
 wait_for "the rude clients have done it" eval 'grep -q here "$tmp/half" && grep -q here "$tmp/deaf"'
 check '.ok'
-refused_clients=$("$rude" "$socket" crowd 40)
-[ "$refused_clients" -ge 26 ] || fail "of 40 more clients beside 2, $refused_clients were turned away"
-wait_until '.ok'
+displaced=$("$rude" "$socket" crowd 100)
+[ "$displaced" -ge 36 ] || fail "of 100 more clients beside 2, $displaced were displaced"
+check '.ok'
 # shellcheck disable=SC2086
 kill $rudes
 check 'all(.workers[], .trainer; .restarts == 0)'
@@ -73,10 +73,29 @@ if [ "$(id -u)" = 0 ]; then
         chmod 755 "$state"
         chmod 666 "$socket"
         $as_nobody "$azparctl" --state "$state" --json status | jq -e .ok >/dev/null || fail "a stranger may not look"
-        for command in "workers 1" pause resume checkpoint stop; do
+        for command in "workers 1" pause resume checkpoint reload stop; do
                 # shellcheck disable=SC2086
                 refused "for root and user id 0; you are user id 65534" $as_nobody "$azparctl" --state "$state" $command
         done
         check '.workers_desired == 2 and .state != "paused" and .state != "stopping"'
+
+        # Strangers hold all places: root gets in, and so does a polite one.
+        samples=$(q .window.inserted)
+        $as_nobody "$rude" "$socket" hold 64 >"$tmp/hold" &
+        rudes=$!
+        wait_for "strangers hold all places" grep -q here "$tmp/hold"
+        check '.ok'
+        [[ $(ctl checkpoint) =~ ^checkpoint ]] || fail "root gets no checkpoint while strangers hold all places"
+        setpriv --reuid=65533 --regid=65533 --clear-groups "$azparctl" --state "$state" --json status | jq -e .ok >/dev/null ||
+                fail "a polite stranger does not get in beside a rude one"
+        kill "$rudes"
+
+        # Strangers who come and go as fast as they can: root is served meanwhile, and the work goes on.
+        $as_nobody "$rude" "$socket" storm 5000 &
+        rudes=$!
+        wait_until ".window.inserted > $samples"
+        $as_nobody "$azparctl" --state "$state" --json status | jq -e .ok >/dev/null || fail "no answer in the storm"
+        wait "$rudes" || fail "the storm could not blow"
+        check 'all(.workers[], .trainer; .restarts == 0)'
 fi
 stop_azpard

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * audit CONFIG WINDOW: read all of a replay window and prove "exactly once" from the samples' identities, for
- * the end-to-end tests.
+ * audit CONFIG WINDOW [INCARNATION]: read all of a replay window and prove "exactly once" from the samples'
+ * identities, for the end-to-end tests.
  *
  * Within an incarnation samples are numbered without holes.  They come through the lane and through spill
  * files, each way in ascending order.  So with the window as it is: each number of an incarnation must be
  * there once, from 0 to the highest, unless older samples have left the window.  Then numbers below the first
  * one of the lane may be missing.
  *
- * Prints {"samples":N,"incarnations":N,"spilled":N,"imported":N,"twice":N,"missing":N}.
+ * Prints {"samples":N,"incarnations":N,"spilled":N,"imported":N,"twice":N,"missing":N}; with INCARNATION,
+ * only how many samples that one has.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +60,16 @@ static void count(struct tally *t, struct sample_id *ids, size_t n, bool complet
         }
 }
 
-static int audit(const char *config_path, const char *window_path, struct error *e) {
+/* How many of the samples one process has made. */
+static void print_one(const struct sample_id *ids, uint64_t n, uint64_t incarnation) {
+        uint64_t count = 0;
+
+        for (uint64_t i = 0; i < n; i++)
+                count += ids[i].incarnation == incarnation && ids[i].slot < SAMPLE_SLOT_IMPORTED;
+        (void) printf("%" PRIu64 "\n", count);
+}
+
+static int audit(const char *config_path, const char *window_path, const char *incarnation, struct error *e) {
         cleanup_(freep) struct sample_id *ids = NULL;
         uint64_t first, n;
         cleanup_(fd_closep) int fd = -1;
@@ -92,6 +102,10 @@ static int audit(const char *config_path, const char *window_path, struct error 
                 ids[i] = s.id;
                 t.spilled += s.id.slot >= SAMPLE_SLOT_SPILLED && s.id.slot < SAMPLE_SLOT_IMPORTED;
         }
+        if (incarnation) {
+                print_one(ids, n, strtoull(incarnation, NULL, 10));
+                return 0;
+        }
         t.samples = n;
         count(&t, ids, n, first == 0);
         (void) printf("{\"samples\":%" PRIu64 ",\"incarnations\":%" PRIu64 ",\"spilled\":%" PRIu64
@@ -103,9 +117,9 @@ static int audit(const char *config_path, const char *window_path, struct error 
 int main(int argc, char **argv) {
         struct error e = ERROR_INIT;
 
-        if (argc != 3)
+        if (argc < 3 || argc > 4)
                 return 2;
-        if (audit(argv[1], argv[2], &e) == 0)
+        if (audit(argv[1], argv[2], argv[3], &e) == 0)
                 return 0;
         (void) fprintf(stderr, "audit: %s\n", e.text);
         return 1;

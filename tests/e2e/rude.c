@@ -3,7 +3,9 @@
  * rude SOCKET TASK [N]: clients of the control socket that do not behave, for the end-to-end tests.
  *
  *   say        send standard input whatever comes back, then print all that came back
- *   crowd N    open N connections, ask on all of them, and print how many were turned away
+ *   crowd N    open N connections, ask on all of them, and print how many were displaced
+ *   hold N     open N connections, print "here", say nothing, stay
+ *   storm N    come, send garbage and go, N times, as fast as it goes
  *   deaf N     ask N times for the status, never read, print "here", stay
  *   half       send half a request, print "here", stay
  */
@@ -46,24 +48,25 @@ static int say(const char *path) {
         return 0;
 }
 
-/* Who is turned away has an answer that says so, and then the end. */
+/* Who is displaced has an answer that says so, and then the end. Once the last one is served, all have come
+ * in. */
 static int crowd(const char *path, int n) {
-        int *fds = calloc((size_t) n, sizeof(*fds)), n_refused = 0;
+        int *fds = calloc((size_t) n, sizeof(*fds)), n_displaced = 0;
 
         if (!fds)
                 return 1;
         for (int i = 0; i < n; i++)
                 fds[i] = dial(path);
-        for (int i = 0; i < n; i++) {
+        for (int i = n; i-- > 0;) {
                 char answer[512] = "";
 
                 (void) send(fds[i], status, sizeof(status) - 1, MSG_NOSIGNAL);
                 if (recv(fds[i], answer, sizeof(answer) - 1, 0) <= 0)
                         return 1;
-                n_refused += strstr(answer, "EBUSY") != NULL;
+                n_displaced += strstr(answer, "EBUSY") != NULL;
         }
         free(fds);
-        (void) printf("%d\n", n_refused);
+        (void) printf("%d\n", n_displaced);
         return 0;
 }
 
@@ -71,6 +74,24 @@ static int stay(void) {
         (void) puts("here");
         (void) fflush(stdout);
         return pause();
+}
+
+static int hold(const char *path, int n) {
+        for (int i = 0; i < n; i++)
+                (void) dial(path);
+        return stay();
+}
+
+static int storm(const char *path, int n) {
+        static const char garbage[] = "garbage\n{\"command\":";
+
+        for (int i = 0; i < n; i++) {
+                int fd = dial(path);
+
+                (void) send(fd, garbage, sizeof(garbage) - 1, MSG_NOSIGNAL);
+                (void) close(fd);
+        }
+        return 0;
 }
 
 static int deaf(const char *path, int n) {
@@ -94,6 +115,10 @@ int main(int argc, char **argv) {
                 return say(argv[1]);
         if (strcmp(task, "crowd") == 0)
                 return crowd(argv[1], n);
+        if (strcmp(task, "hold") == 0)
+                return hold(argv[1], n);
+        if (strcmp(task, "storm") == 0)
+                return storm(argv[1], n);
         if (strcmp(task, "deaf") == 0)
                 return deaf(argv[1], n);
         if (strcmp(task, "half") == 0)

@@ -52,6 +52,13 @@ static struct fault_control *map_control(void) {
         return p;
 }
 
+static volatile sig_atomic_t terminated;
+
+static void on_sigterm(int signal_number) {
+        (void) signal_number;
+        terminated = 1;
+}
+
 static bool is_set(const _Atomic uint32_t *word) {
         return atomic_load_explicit(word, memory_order_acquire) != 0;
 }
@@ -121,7 +128,8 @@ static void run_worker(struct child *c) {
                 give_up("segment", &e);
         own = c->segment->workers[c->slot];
         put(&own->incarnation, c->incarnation);
-        while (!is_set(&c->segment->header->stop) && c->slot < c->segment->header->n_desired) {
+        atomic_store(&c->control->configured[c->slot], c->config.search_simulations);
+        while (!terminated && !is_set(&c->segment->header->stop) && c->slot < c->segment->header->n_desired) {
                 bool paused = is_set(&c->segment->header->pause);
                 uint64_t n = 0;
 
@@ -212,7 +220,8 @@ static void run_trainer(struct child *c) {
         }
         resume(&t);
         atomic_store(&t.page->state, TRAINER_TRAINING);
-        while (!is_set(&c->segment->header->stop)) {
+        atomic_store(&c->control->configured[FAULT_SLOTS], c->config.search_simulations);
+        while (!terminated && !is_set(&c->segment->header->stop)) {
                 uint64_t request = c->segment->header->checkpoint_request;
 
                 put(&t.page->heartbeat_ns, clock_now_ns());
@@ -277,7 +286,7 @@ int main(int argc, char **argv) {
         struct child c = { .control = map_control() };
         struct error e = ERROR_INIT;
 
-        (void) signal(SIGTERM, SIG_IGN); /* the segment says when to stop */
+        (void) sigaction(SIGTERM, &(struct sigaction){ .sa_handler = on_sigterm }, NULL);
         parse(&c, argc, argv);
         if (config_read_fd(c.config_fd, &c.config, &e) < 0 || game_new(&c.config, &c.game, &e) < 0)
                 give_up("configuration", &e);

@@ -66,5 +66,7 @@ struct fault_control {
         /* children */
         _Atomic uint64_t games[FAULT_SLOTS];
         _Atomic uint64_t publications;
+        _Atomic uint64_t
+                configured[FAULT_SLOTS + 1]; /* search.simulations as each child has it, the trainer last */
         struct fault_incarnation incarnations[FAULT_INCARNATIONS];
 };

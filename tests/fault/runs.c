@@ -316,7 +316,8 @@ void runs_control(struct rig *r, uint64_t at, uint32_t way) {
         static const char *const requests[] = {
                 "{\"command\":\"status\"}",
                 "{\"command\":\"workers\",\"count\":1}",
-                "{\"command\":\"version\"}",
+                "{\"command\":\"version\",\"protocol\":1,\"id\":7}",
+                "{\"command\":\"help\",\"id\":\"me\"}",
                 "{\"command\":\"pause\"}",
                 "{\"command\":\"nonsense\"}",
                 "{\"command\":\"resume\"}",
@@ -381,6 +382,133 @@ void runs_children(struct rig *r, uint64_t at, uint32_t way) {
         check_running(r, rig_wait(r, "all is there again", rig_is_serving));
         if (r->pid > 0)
                 (void) rig_wait(r, "both workers and the trainer live", has_two_workers);
+}
+
+/* ---- reload ---- */
+
+/* Of the configuration: one number stands for all of it, in azpard (replay.ratio) and in children. */
+#define RATIO 8 /* numbers in 1 of replay.ratio, which is at most 1000 */
+static uint64_t configured;
+
+static void write_configuration(struct rig *r, uint64_t number) {
+        char folder[600], path[640];
+        FILE *f;
+
+        (void) snprintf(folder, sizeof(folder), "%s/azpar.conf.d", r->folder);
+        (void) mkdir(folder, 0750);
+        (void) snprintf(path, sizeof(path), "%s/10.conf", folder);
+        f = fopen(path, "we");
+        if (!f ||
+            fprintf(f,
+                    "[replay]\nratio = %.3f\n[search]\nsimulations = %ju\n[train]\npublish_interval = %ju\n",
+                    (double) number / RATIO, (uintmax_t) number, (uintmax_t) number) < 0 ||
+            fclose(f) != 0)
+                rig_complain(r, "could not write '%s'", path);
+}
+
+/* What azpard itself goes by; 0: it does not say. */
+static uint64_t number_in_azpard(struct rig *r) {
+        static char answer[1 << 16];
+        cJSON *json;
+        double number;
+
+        if (!rig_ask(r, status_request, answer, sizeof(answer)))
+                return 0;
+        json = cJSON_Parse(answer);
+        number = cJSON_GetNumberValue(
+                cJSON_GetObjectItem(cJSON_GetObjectItem(json, "limiter"), "target_ratio"));
+        cJSON_Delete(json);
+        return number > 0 ? (uint64_t) (number * RATIO) : 0;
+}
+
+/* What the configuration says that azpard holds for children. It must be one. */
+static uint64_t number_for_children(struct rig *r) {
+        char folder[64], path[400], target[64];
+        struct error e = ERROR_INIT;
+        struct dirent *entry;
+        uint64_t number = 0;
+        unsigned n = 0;
+        DIR *d;
+
+        (void) snprintf(folder, sizeof(folder), "/proc/%d/fd", (int) r->pid);
+        d = opendir(folder);
+        while (d && (entry = readdir(d))) {
+                cleanup_(fd_closep) int fd = -1;
+                struct config c;
+                ssize_t length;
+
+                (void) snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+                length = readlink(path, target, sizeof(target) - 1);
+                target[MAX(length, 0)] = '\0';
+                if (strncmp(target, "/memfd:azpar.conf", strlen("/memfd:azpar.conf")) != 0)
+                        continue;
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+                if (fd < 0 || config_read_fd(fd, &c, &e) < 0 ||
+                    c.search_simulations != c.train_publish_interval)
+                        rig_complain(r, "the configuration for children is broken: %s", e.text);
+                else
+                        number = c.search_simulations;
+                n++;
+        }
+        if (d)
+                (void) closedir(d);
+        if (n != 1)
+                rig_complain(r, "%u configurations for children are open", n);
+        return number;
+}
+
+static bool are_children_configured(struct rig *r) {
+        for (unsigned i = 0; i <= FAULT_SLOTS; i++)
+                if (atomic_load(&r->control->configured[i]) != configured)
+                        return false;
+        return rig_is_settled(r);
+}
+
+void runs_begin_reload(struct rig *r) {
+        configured = 100;
+        write_configuration(r, configured);
+        runs_begin(r);
+}
+
+static const char reload_request[] = "{\"command\":\"reload\"}";
+
+/* In azpard and for children it is the old configuration or the new one. Return: whether it is the new one.
+ */
+static bool is_reloaded(struct rig *r, bool answered) {
+        uint64_t inside = number_in_azpard(r), outside = number_for_children(r);
+
+        if (inside != outside || (inside != configured && inside != configured - 1))
+                rig_complain(r, "azpard has configuration %ju and gives children %ju, of %ju and %ju",
+                             (uintmax_t) inside, (uintmax_t) outside, (uintmax_t) configured - 1,
+                             (uintmax_t) configured);
+        if (answered && inside != configured)
+                rig_complain(r, "the reload was answered with ok, and the old configuration is in effect");
+        return inside == configured;
+}
+
+/*
+ * A new configuration for azpard, workers and trainer. If a fault is in the way, the old one stays whole, and
+ * a second reload without faults brings the new one; else all have it without any more ado.
+ */
+void runs_reload(struct rig *r, uint64_t at, uint32_t way) {
+        char answer[4096];
+        bool answered;
+        int result;
+
+        write_configuration(r, ++configured);
+        rig_arm(r, FAULT_ALL, at, way);
+        answered = rig_ask(r, reload_request, answer, sizeof(answer));
+        runs_want(r, 1);
+        if (answered) /* with the fault still in, children end and start */
+                result = rig_wait(r, "all children have the new configuration", are_children_configured);
+        else
+                result = rig_has_ended(r) ? -ECHILD : 0;
+        (void) rig_disarm(r);
+        if (result == 0 && !is_reloaded(r, answered))
+                rig_must(r, reload_request);
+        if (result == 0)
+                result = rig_wait(r, "all children have the new configuration", are_children_configured);
+        check_running(r, result);
 }
 
 static uint64_t ticks_until_ns;

@@ -31,12 +31,14 @@ void runs_stop_asked(struct rig *r, uint64_t at, uint32_t way); /* on the contro
 
 /* While running. */
 void runs_begin(struct rig *r);
+void runs_begin_reload(struct rig *r);
 void runs_drain(struct rig *r, uint64_t at, uint32_t way);
 void runs_spill(struct rig *r, uint64_t at, uint32_t way);
 void runs_import(struct rig *r, uint64_t at, uint32_t way);
 void runs_publish(struct rig *r, uint64_t at, uint32_t way);
 void runs_checkpoint(struct rig *r, uint64_t at, uint32_t way);
 void runs_control(struct rig *r, uint64_t at, uint32_t way);
+void runs_reload(struct rig *r, uint64_t at, uint32_t way);
 void runs_children(struct rig *r, uint64_t at, uint32_t way);
 void runs_ticks(struct rig *r, uint64_t at, uint32_t way);
 void runs_end(struct rig *r);

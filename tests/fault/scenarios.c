@@ -110,6 +110,7 @@ static const struct scenario scenarios[] = {
         { "publish", RUNS_FAST, runs_begin, runs_publish, runs_end },
         { "checkpoint", RUNS_FAST, runs_begin, runs_checkpoint, runs_end },
         { "control", RUNS_FAST, runs_begin, runs_control, runs_end },
+        { "reload", 4 * RUNS_FAST, runs_begin_reload, runs_reload, runs_end },
         { "children", 4 * RUNS_FAST, runs_begin, runs_children, runs_end },
         { "ticks", RUNS_FAST, runs_begin, runs_ticks, runs_end },
         { "controls", RUNS_QUICK, checks_controls, NULL, NULL },

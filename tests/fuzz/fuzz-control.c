@@ -3,14 +3,21 @@
  * The control socket's other end: the first byte says in what pieces the rest is sent, the second what the
  * trainer does about checkpoints.
  *
- * Each line gets one answer, whole and in order, the same whatever the pieces; a refusal has a text and a
- * code; nothing is done that was not answered with "ok"; and nothing is left of the client.
+ * Each line, and what is left at the end, gets one answer, whole and in order, the same whatever the pieces;
+ * a refusal has a text and a code; nothing is done that was not answered with "ok"; and nothing is left of
+ * the client.
  *
- * The module is included and not linked, so that a client can come without a connect().
+ * It looks inside the module, so that a client can come without a connect().
  */
-#include "daemon/control.c"
+#include "daemon/control_inside.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+#include "common/base/log.h"
+#include "daemon/refill.h"
 #include "tests/fuzz/fuzz.h"
 
 #define MAX_LINES   4
@@ -35,7 +42,7 @@ static struct control *control;
 static cJSON *fake_status(void *userdata) {
         (void) userdata;
         fake.n_status++;
-        return answer_ok();
+        return cJSON_Parse("{\"ok\":true}");
 }
 
 static int fake_set_workers(void *userdata, unsigned n, struct error *e) {
@@ -84,6 +91,12 @@ static int fake_import_done(void *userdata, uint64_t ticket, struct refill_impor
         return 1;
 }
 
+static int fake_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        (void) userdata;
+        *ret_answer = cJSON_Parse("{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[]}");
+        return *ret_answer ? 0 : error_set(e, -ENOMEM, "out of memory");
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         (void) userdata;
         (void) e;
@@ -91,10 +104,9 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
-                                             fake_set_paused,      fake_checkpoint,
-                                             fake_checkpoint_done, fake_import,
-                                             fake_import_done,     fake_stop };
+static const struct control_ops fake_ops = { fake_status,      fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint,  fake_checkpoint_done, fake_import,
+                                             fake_import_done, fake_reload,          fake_stop };
 
 /* So that control_free() also runs, and AddressSanitizer sees what it forgets. */
 static void tear_down(void) {
@@ -109,7 +121,7 @@ static void set_up(void) {
         (void) fuzz_folder();
         (void) snprintf(path, sizeof(path), "%s/socket", fuzz_folder_path);
         EXPECT(sd_event_new(&event) >= 0);
-        EXPECT(control_new(event, path, &fake_ops, NULL, &control, NULL) == 0);
+        EXPECT(control_new(event, path, -1, &fake_ops, NULL, &control, NULL) == 0);
         EXPECT(atexit(tear_down) == 0);
 }
 
@@ -158,12 +170,17 @@ static void talk(const uint8_t *bytes, size_t n, size_t n_piece, int outcome, st
         fake = (struct fake){ 0 };
         ret->n = 0;
         EXPECT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) == 0);
-        EXPECT(client_new(control, &control->clients[0], fds[1]) == 0);
+        control_admit(control, fds[1], &(struct ucred){ .uid = geteuid() });
+        EXPECT(is_connected());
         for (size_t at = 0; at < n && is_connected();) {
                 ssize_t sent = send(fds[0], bytes + at, MIN(n_piece, n - at), MSG_NOSIGNAL);
 
                 EXPECT(sent > 0);
                 at += (size_t) sent;
+                serve_all(fds[0], ret, outcome);
+        }
+        if (is_connected()) {
+                EXPECT(shutdown(fds[0], SHUT_WR) == 0);
                 serve_all(fds[0], ret, outcome);
         }
         (void) close(fds[0]);
@@ -213,6 +230,10 @@ static void check_talk(const struct talk *t, const uint8_t *bytes, size_t n, int
                         n_line = 0;
                 }
                 too_long = n_line == CONTROL_REQUEST_MAX;
+        }
+        if (n_line > 0 && !too_long) { /* without a newline, but nothing comes any more */
+                n_lines++;
+                n_nul += has_nul;
         }
         EXPECT(n_answers == n_lines + too_long);
         /* "version" asks nobody */

@@ -379,6 +379,11 @@ static void make_requests(void) {
                 { "count-not-taken", "{\"command\":\"stop\",\"count\":1}\n" },
                 { "surrogate-alone", "{\"command\":\"\\ud800\"}\n" },
                 { "something-follows", "{\"command\":\"stop\"}{\"command\":\"stop\"}\n" },
+                { "help", "{\"command\":\"help\",\"id\":\"a\\\"b\"}\n" },
+                { "id", "{\"id\":12,\"command\":\"dance\"}\n{\"id\":1e99,\"command\":\"status\"}\n" },
+                { "id-later", "{\"command\":\"checkpoint\",\"id\":\"x\",\"protocol\":1}" },
+                { "protocol", "{\"protocol\":2,\"id\":1}\n{\"protocol\":0}\n" },
+                { "no-newline", "{\"command\":\"version\"}\n{\"command\":\"pause\"}" },
         };
 
         for (size_t i = 0; i < N_ELEMENTS(texts); i++) {

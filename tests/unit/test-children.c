@@ -5,13 +5,16 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,6 +22,7 @@
 #include "daemon/children.h"
 
 #define EVENT_LIMIT_US   30000000
+#define FD_CONFIG        3
 #define FD_CHILDREN_LOCK 7 /* where a child has it */
 
 static char self[4096];
@@ -402,6 +406,243 @@ static void test_stop(void **state) {
         close_all(&f);
 }
 
+/* ---- renewal ---- */
+
+/* A descriptor to a file that holds @letter, as a configuration. */
+static int config_file(char letter) {
+        int fd = memfd_create("config", MFD_CLOEXEC);
+
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, &letter, 1), 1);
+        return fd;
+}
+
+/* Wait until a child has told which configuration it has got. */
+static char read_letter(int fd) {
+        char letter;
+
+        assert_int_equal(read(fd, &letter, 1), 1);
+        return letter;
+}
+
+/* Let all that run beat, and watch. */
+static void beat_and_watch(struct fixture *f) {
+        for (unsigned i = 0; i < N_ELEMENTS(f->beats); i++)
+                f->beats[i]++;
+        children_watch(f->children, clock_now_ns());
+}
+
+static unsigned n_in_renewal(const struct fixture *f, enum child_renewal renewal) {
+        unsigned n = 0;
+
+        for (unsigned i = 0; i < 4; i++)
+                n += children_get(f->children, i)->renewal == renewal;
+        return n;
+}
+
+static void test_renew_workers(void **state) {
+        struct fixture f;
+        int ends[2], config = config_file('a'), config_b = config_file('b');
+        pid_t old[4];
+
+        (void) state;
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        open_with(&f, 5, ends[1], "tell its configuration");
+        children_set_config(f.children, config);
+        children_set_workers(f.children, 4);
+        for (int i = 0; i < 4; i++) {
+                assert_int_equal(read_letter(ends[0]), 'a');
+                old[i] = children_get(f.children, i)->pid;
+        }
+        beat_and_watch(&f);
+        children_set_config(f.children, config_b);
+        (void) close(config);
+        children_renew_workers(f.children);
+        children_renew_workers(f.children); /* once more is the same */
+        assert_int_equal(n_in_renewal(&f, CHILD_RENEWAL_UNDER_WAY), 2);
+        assert_int_equal(n_in_renewal(&f, CHILD_RENEWAL_DUE), 2);
+        RUN_UNTIL(&f, f.n_ended == 2);
+        assert_int_equal(read_letter(ends[0]), 'b');
+        assert_int_equal(read_letter(ends[0]), 'b');
+        /* without a sign of life of these two, the others go on */
+        children_watch(f.children, clock_now_ns());
+        assert_int_equal(n_in_renewal(&f, CHILD_RENEWAL_UNDER_WAY), 2);
+        for (int i = 2; i < 4; i++)
+                assert_int_equal(children_get(f.children, i)->pid, old[i]);
+        beat_and_watch(&f);
+        RUN_UNTIL(&f, f.n_ended == 4);
+        assert_int_equal(read_letter(ends[0]), 'b');
+        assert_int_equal(read_letter(ends[0]), 'b');
+        beat_and_watch(&f);
+        assert_int_equal(n_in_renewal(&f, CHILD_RENEWAL_NONE), 4);
+        for (int i = 0; i < 4; i++) {
+                const struct child *c = children_get(f.children, i);
+
+                assert_int_equal(c->phase, CHILD_RUNNING);
+                assert_int_not_equal(c->pid, old[i]);
+                assert_int_equal(c->n_restarts, 0);
+                assert_int_equal(c->backoff.n_crashes, 0);
+        }
+        assert_int_equal(f.n_started, 8);
+        close_all(&f);
+        (void) close(ends[0]);
+        (void) close(ends[1]);
+        (void) close(config_b);
+}
+
+/* One worker has no other to go on meanwhile, and is renewed all the same; one that is not wanted is not. */
+static void test_renew_few_workers(void **state) {
+        struct fixture f;
+        int ends[2];
+
+        (void) state;
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        open_with(&f, 5, ends[1], "tell its configuration");
+        children_set_workers(f.children, 1);
+        (void) read_letter(ends[0]);
+        children_renew_workers(f.children);
+        RUN_UNTIL(&f, f.n_ended == 1);
+        (void) read_letter(ends[0]);
+        assert_int_equal(f.n_started, 2);
+        assert_int_equal(children_get(f.children, 1)->phase, CHILD_OFF);
+        /* a second configuration reaches the process that has just started with the first */
+        children_renew_workers(f.children);
+        RUN_UNTIL(&f, f.n_ended == 2);
+        (void) read_letter(ends[0]);
+        /* a number of workers in the middle of it: who is above leaves for good */
+        beat_and_watch(&f);
+        children_renew_workers(f.children);
+        children_set_workers(f.children, 0);
+        RUN_UNTIL(&f, f.n_ended == 3);
+        assert_int_equal(children_get(f.children, 0)->phase, CHILD_OFF);
+        assert_int_equal(n_in_renewal(&f, CHILD_RENEWAL_NONE), 4);
+        assert_int_equal(f.n_started, 3);
+        close_all(&f);
+        (void) close(ends[0]);
+        (void) close(ends[1]);
+}
+
+static void test_renew_trainer(void **state) {
+        struct fixture f;
+        pid_t pid;
+
+        (void) state;
+        open_with(&f, 5, -1,
+                  "wait"); /* SIGTERM ends it by itself, as before a trainer has come to catch it */
+        children_start_trainer(f.children);
+        pid = trainer(&f)->pid;
+        children_renew_trainer(f.children);
+        RUN_UNTIL(&f, f.n_ended == 1);
+        assert_string_equal(trainer(&f)->last_exit, "signal 15 (Terminated)");
+        assert_int_equal(trainer(&f)->phase, CHILD_RUNNING);
+        assert_int_not_equal(trainer(&f)->pid, pid);
+        assert_int_equal(trainer(&f)->n_restarts, 0);
+        assert_int_equal(trainer(&f)->renewal, CHILD_RENEWAL_UNDER_WAY);
+        beat_and_watch(&f);
+        assert_int_equal(trainer(&f)->renewal, CHILD_RENEWAL_NONE);
+        /* the same signal from somebody else is a crash */
+        assert_int_equal(kill(trainer(&f)->pid, SIGTERM), 0);
+        RUN_UNTIL(&f, f.n_ended == 2);
+        assert_int_equal(trainer(&f)->backoff.n_crashes, 1);
+        assert_int_equal(trainer(&f)->phase, CHILD_BACKOFF);
+        /* one that waits for its next start need not wait any more */
+        children_renew_trainer(f.children);
+        assert_int_equal(trainer(&f)->phase, CHILD_RUNNING);
+        assert_int_equal(trainer(&f)->backoff.n_crashes, 0);
+        assert_int_equal(trainer(&f)->n_restarts, 1);
+        close_all(&f);
+}
+
+static void test_renew_with_a_crash(void **state) {
+        uint64_t now = clock_now_ns();
+        struct fixture f;
+
+        (void) state;
+        open_with(&f, 5, -1, "wait");
+        children_set_workers(f.children, 2);
+        children_start_trainer(f.children);
+        beat_and_watch(&f);
+        /* killed on the way */
+        assert_int_equal(kill(trainer(&f)->pid, SIGSTOP), 0);
+        children_renew_trainer(f.children);
+        assert_int_equal(kill(trainer(&f)->pid, SIGKILL), 0);
+        RUN_UNTIL(&f, f.n_ended == 1);
+        assert_int_equal(trainer(&f)->phase, CHILD_BACKOFF);
+        assert_int_equal(trainer(&f)->backoff.n_crashes, 1);
+        assert_int_equal(trainer(&f)->renewal, CHILD_RENEWAL_NONE);
+        /* hangs and never ends */
+        assert_int_equal(kill(children_get(f.children, 0)->pid, SIGSTOP), 0);
+        children_renew_workers(f.children);
+        assert_int_equal(children_get(f.children, 1)->renewal, CHILD_RENEWAL_DUE);
+        for (int i = 0; i < 40 && !children_get(f.children, 0)->killed_ns; i++) {
+                f.beats[1]++;
+                children_watch(f.children, now += NS_PER_S);
+        }
+        assert_true(children_get(f.children, 0)->killed_ns > 0);
+        RUN_UNTIL(&f, children_get(f.children, 0)->phase == CHILD_BACKOFF);
+        assert_int_equal(children_get(f.children, 0)->backoff.n_crashes, 1);
+        /* which does not hold up the other one */
+        children_watch(f.children, now);
+        assert_int_equal(children_get(f.children, 1)->renewal, CHILD_RENEWAL_UNDER_WAY);
+        close_all(&f);
+}
+
+static void test_renew_the_parked(void **state) {
+        struct fixture f;
+
+        (void) state;
+        open_with(&f, 100, -1, "exit 78");
+        children_set_workers(f.children, 1);
+        children_start_trainer(f.children);
+        RUN_UNTIL(&f,
+                  trainer(&f)->phase == CHILD_PARKED && children_get(f.children, 0)->phase == CHILD_PARKED);
+        children_renew_trainer(f.children); /* the other one stays as it is */
+        assert_int_equal(trainer(&f)->phase, CHILD_RUNNING);
+        assert_int_equal(children_get(f.children, 0)->phase, CHILD_PARKED);
+        RUN_UNTIL(&f, trainer(&f)->phase == CHILD_PARKED);
+        children_renew_workers(f.children);
+        assert_int_equal(children_get(f.children, 0)->phase, CHILD_RUNNING);
+        RUN_UNTIL(&f, children_get(f.children, 0)->phase == CHILD_PARKED);
+        close_all(&f);
+}
+
+static void test_renew_and_stop(void **state) {
+        struct fixture f;
+
+        (void) state;
+        open_with(&f, 5, -1, "wait");
+        children_set_workers(f.children, 3);
+        children_start_trainer(f.children);
+        children_renew_workers(f.children);
+        children_renew_trainer(f.children);
+        children_stop(f.children);
+        RUN_UNTIL(&f, children_n_running(f.children) == 0);
+        assert_int_equal(f.n_started, 4);
+        children_renew_workers(f.children); /* too late */
+        children_renew_trainer(f.children);
+        assert_int_equal(children_n_running(f.children), 0);
+        close_all(&f);
+}
+
+static void test_limits(void **state) {
+        uint64_t now = clock_now_ns();
+        struct fixture f;
+
+        (void) state;
+        open_with(&f, 5, -1, "wait");
+        children_set_workers(f.children, 1);
+        children_set_limits(f.children, 2 * NS_PER_S, 1);
+        children_watch(f.children, now += NS_PER_S);
+        children_watch(f.children, now += NS_PER_S);
+        assert_int_equal(children_get(f.children, 0)->killed_ns, 0);
+        for (int i = 0; i < 3; i++)
+                children_watch(f.children, now += NS_PER_S);
+        assert_true(children_get(f.children, 0)->killed_ns > 0);
+        RUN_UNTIL(&f, children_get(f.children, 0)->phase == CHILD_PARKED);
+        assert_string_equal(children_get(f.children, 0)->last_exit, "silent for 2 s");
+        close_all(&f);
+}
+
 /* Children die with azpard, and then nobody holds children.lock any more. */
 static void test_children_die_with_their_parent(void **state) {
         int ends[2], status;
@@ -440,6 +681,18 @@ static bool has_argument(int argc, char **argv, const char *name, const char *va
         return false;
 }
 
+/* What the kernel adds to a process's size when it looks for one to kill. */
+static int oom_score_adj(void) {
+        FILE *f = fopen("/proc/self/oom_score_adj", "re");
+        int n = 0;
+
+        if (!f || fscanf(f, "%d", &n) != 1)
+                n = INT_MIN;
+        if (f)
+                (void) fclose(f);
+        return n;
+}
+
 /* Exit status 42 if everything is as promised, else the number of what is not. */
 static int inspect(int argc, char **argv) {
         bool is_worker = has_argument(argc, argv, "--slot", NULL);
@@ -472,6 +725,10 @@ static int inspect(int argc, char **argv) {
                 return 9;
         if (sigaction(SIGPIPE, NULL, &pipe_action) < 0 || pipe_action.sa_handler != SIG_IGN)
                 return 10;
+        if (oom_score_adj() != MIN(atoi(getenv("AZPAR_TEST_OOM")) + (is_worker ? 500 : 250), 1000))
+                return 11;
+        if (getpriority(PRIO_PROCESS, 0) != MIN(atoi(getenv("AZPAR_TEST_NICE")) + 5, 19))
+                return 12;
         return 42;
 }
 
@@ -500,14 +757,18 @@ static int child_main(int argc, char **argv) {
                 return inspect(argc, argv);
         if (strcmp(behaviour, "tell and wait") == 0 && write(FD_CHILDREN_LOCK, "x", 1) != 1)
                 return 98;
-        if (strcmp(behaviour, "wait for a signal") == 0) {
+        if (strcmp(behaviour, "wait for a signal") == 0 || strcmp(behaviour, "tell its configuration") == 0) {
+                char letter = 'x';
+
                 (void) sigemptyset(&block);
                 (void) sigaddset(&block, SIGUSR1);
                 (void) sigaddset(&block, SIGTERM);
                 (void) sigprocmask(SIG_BLOCK, &block, &before);
                 (void) sigaction(SIGUSR1, &sa, NULL);
                 (void) sigaction(SIGTERM, &sa, NULL);
-                if (write(FD_CHILDREN_LOCK, "x", 1) != 1)
+                if (strcmp(behaviour, "tell its configuration") == 0)
+                        (void) !pread(FD_CONFIG, &letter, 1, 0);
+                if (write(FD_CHILDREN_LOCK, &letter, 1) != 1)
                         return 98;
                 while (!asked)
                         (void) sigsuspend(&before);
@@ -533,8 +794,16 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_own_pause_is_excused),
                 cmocka_unit_test(test_number_of_workers),
                 cmocka_unit_test(test_stop),
+                cmocka_unit_test(test_renew_workers),
+                cmocka_unit_test(test_renew_few_workers),
+                cmocka_unit_test(test_renew_trainer),
+                cmocka_unit_test(test_renew_with_a_crash),
+                cmocka_unit_test(test_renew_the_parked),
+                cmocka_unit_test(test_renew_and_stop),
+                cmocka_unit_test(test_limits),
                 cmocka_unit_test(test_children_die_with_their_parent),
         };
+        char oom[16], nice_value[16];
         sigset_t set;
 
         if (argc > 1)
@@ -545,5 +814,9 @@ int main(int argc, char **argv) {
         (void) sigaddset(&set, SIGCHLD);
         (void) sigprocmask(SIG_BLOCK, &set, NULL);
         (void) setenv("NOTIFY_SOCKET", "/nowhere", 1);
+        (void) snprintf(oom, sizeof(oom), "%d", oom_score_adj());
+        (void) setenv("AZPAR_TEST_OOM", oom, 1);
+        (void) snprintf(nice_value, sizeof(nice_value), "%d", getpriority(PRIO_PROCESS, 0));
+        (void) setenv("AZPAR_TEST_NICE", nice_value, 1);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,8 @@
 /* azpar.conf: values, messages, profiles, dump and back. */
 #include "common/base/config.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -242,6 +244,119 @@ static void test_table(void **state) {
         }
 }
 
+/* Whether the C or C++ text @text takes the value of @name ("section_key") out of a configuration. */
+static bool takes_value(const char *text, const char *name) {
+        size_t n = strlen(name);
+
+        for (const char *p = text; (p = strstr(p, name)); p += n) {
+                if (p > text && (p[-1] == '.' || p[-1] == '>') && !isalnum((unsigned char) p[n]) &&
+                    p[n] != '_')
+                        return true;
+        }
+        return false;
+}
+
+/* Which keys the sources right in @source take: all of @ret_takes that are taken are set. */
+static void look_through(const char *source, bool ret_takes[CONFIG_N_KEYS]) {
+        static char text[1 << 20];
+        struct dirent *entry;
+        DIR *d = opendir(source);
+        unsigned n_files = 0;
+
+        assert_non_null(d);
+        while ((entry = readdir(d))) {
+                size_t n = strlen(entry->d_name);
+                char path[512], name[128];
+                FILE *f;
+
+                if (n < 3 ||
+                    (strcmp(entry->d_name + n - 2, ".c") != 0 && strcmp(entry->d_name + n - 3, ".cc") != 0))
+                        continue;
+                (void) snprintf(path, sizeof(path), "%s/%s", source, entry->d_name);
+                f = fopen(path, "r");
+                assert_non_null(f);
+                n = fread(text, 1, sizeof(text) - 1, f);
+                text[n] = '\0';
+                (void) fclose(f);
+                n_files++;
+                for (size_t i = 0; i < n_config_keys; i++) {
+                        (void) snprintf(name, sizeof(name), "%s_%s", config_keys[i].section,
+                                        config_keys[i].key);
+                        ret_takes[i] |= takes_value(text, name);
+                }
+        }
+        (void) closedir(d);
+        assert_true(n_files > 0);
+}
+
+/* The column `reload` names all processes whose sources take the value, and no other. */
+static void test_reload_column(void **state) {
+        bool daemon[CONFIG_N_KEYS] = { false }, worker[CONFIG_N_KEYS] = { false },
+             trainer[CONFIG_N_KEYS] = { false };
+
+        (void) state;
+        look_through("daemon", daemon);
+        look_through("worker", worker);
+        look_through("daemon/trainer", trainer);
+        for (size_t i = 0; i < n_config_keys; i++) {
+                const struct config_key *k = &config_keys[i];
+                unsigned found = (daemon[i] ? CONFIG_NOW : 0) | (worker[i] ? CONFIG_WORKERS : 0) |
+                                 (trainer[i] ? CONFIG_TRAINER : 0);
+
+                if (k->reload == CONFIG_RESTART)
+                        continue;
+                if (strcmp(k->key, "profile") == 0) { /* only says what the others' defaults are */
+                        assert_int_equal(found, 0);
+                        assert_int_equal(k->reload, CONFIG_NOW);
+                } else if (k->reload != found)
+                        fail_msg("%s.%s: the table says '%s', the sources: %s%s%s", k->section, k->key,
+                                 config_reload_text(k->reload), daemon[i] ? "azpard " : "",
+                                 worker[i] ? "worker " : "", trainer[i] ? "trainer" : "");
+        }
+}
+
+static void test_single_values(void **state) {
+        const char *const settings[] = {
+                "replay.ratio=0.1", "search.profile=original",     "train.schedule=step",
+                "search.prove=no",  "train.seed=9007199254740991", "train.learning_rate=0.30000000000000004"
+        };
+        static const struct {
+                const char *section, *key, *text;
+        } wanted[] = {
+                { "replay", "ratio", "0.1" },
+                { "search", "profile", "original" },
+                { "train", "schedule", "step" },
+                { "search", "prove", "no" },
+                { "train", "seed", "9007199254740991" },
+                { "train", "learning_rate", "0.30000000000000004" },
+        };
+        struct config defaults, c, copy;
+        struct error e = ERROR_INIT;
+        size_t n_found = 0;
+
+        (void) state;
+        config_defaults(&defaults);
+        assert_int_equal(config_read(NULL, settings, N_ELEMENTS(settings), &c, &e), 0);
+        copy = defaults;
+        for (size_t i = 0; i < n_config_keys; i++) {
+                char text[CONFIG_VALUE_MAX];
+
+                config_value_text(&c, i, text);
+                for (size_t j = 0; j < N_ELEMENTS(wanted); j++) {
+                        if (strcmp(wanted[j].section, config_keys[i].section) != 0 ||
+                            strcmp(wanted[j].key, config_keys[i].key) != 0)
+                                continue;
+                        assert_string_equal(text, wanted[j].text);
+                        assert_false(config_value_equal(&c, &defaults, i));
+                        n_found++;
+                }
+                config_value_copy(&copy, &c, i);
+                assert_true(config_value_equal(&copy, &c, i));
+        }
+        assert_int_equal(n_found, N_ELEMENTS(wanted));
+        assert_memory_equal(&copy, &c, sizeof(c));
+}
+
 /* The manual has each key in its section with the range and the default of the table, and no other key. */
 static void test_manual(void **state) {
         static char text[1 << 20];
@@ -271,6 +386,11 @@ static void test_manual(void **state) {
                 if (!found || (next && found > next))
                         fail_msg("man/azpar.conf.5: %s.%s: default %s not given", k->section, k->key,
                                  k->default_text);
+                (void) snprintf(wanted, sizeof(wanted), "\nReload: %s.\n", config_reload_text(k->reload));
+                found = strstr(item, wanted);
+                if (!found || (next && found > next))
+                        fail_msg("man/azpar.conf.5: %s.%s: 'Reload: %s.' not given", k->section, k->key,
+                                 config_reload_text(k->reload));
         }
         for (const char *p = text; (p = strstr(p, "\n.It Cm ")); p++)
                 n_items++;
@@ -289,6 +409,8 @@ int main(void) {
                 cmocka_unit_test(test_bad_settings),
                 cmocka_unit_test(test_dump_reads_back),
                 cmocka_unit_test(test_table),
+                cmocka_unit_test(test_single_values),
+                cmocka_unit_test(test_reload_column),
                 cmocka_unit_test(test_manual),
         };
 

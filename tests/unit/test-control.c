@@ -2,15 +2,28 @@
 /*
  * The control socket against a fake azpard: protocol, limits, rights, rude
  * clients.  One thread plays both sides: a client writes, the loop is turned
- * until nothing is left to do, the client reads what is there.  The module is
- * included and not linked, so that a test can make a client's time be over.
+ * until nothing is left to do, the client reads what is there.  It looks inside,
+ * so that a test can make a client's time be over.
  */
-#include "daemon/control.c"
+#include "daemon/control_inside.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
+#include "common/base/log.h"
+#include "common/base/unix_address.h"
+#include "common/base/version.h"
+#include "daemon/refill.h"
+
+DEFINE_CLEANUP(cJSON *, cJSON_Delete)
 
 #define NOBODY 65534
 
@@ -20,9 +33,10 @@ static char path[64];
 /* --- the fake azpard --- */
 
 static struct fake {
-        unsigned workers, n_status, n_stopped;
+        unsigned workers, n_status, n_stopped, n_reloads;
         int paused;
         size_t padding;      /* bytes that make the status long */
+        bool odd;            /* the status has such as JSON cannot hold */
         int checkpoint_done; /* what checkpoint_done() gives */
         int fail;            /* what the others give */
         int import_fd;       /* that came last; -1: none */
@@ -38,7 +52,7 @@ static cJSON *fake_status(void *userdata) {
         f->n_status++;
         cJSON_AddTrueToObject(s, "ok");
         cJSON_AddNumberToObject(s, "n", f->n_status);
-        cJSON_AddStringToObject(s, "padding", padding);
+        cJSON_AddStringToObject(s, "padding", f->odd ? "/caf\xc3\xa9/\xff\x7f" : padding);
         free(padding);
         return s;
 }
@@ -95,6 +109,16 @@ static int fake_import_done(void *userdata, uint64_t ticket, struct refill_impor
         return f->import_done < 0 ? error_set(e, f->import_done, "sample 3 is bad") : f->import_done;
 }
 
+static int fake_reload(void *userdata, cJSON **ret_answer, struct error *e) {
+        struct fake *f = userdata;
+
+        f->n_reloads++;
+        if (f->fail)
+                return error_set(e, f->fail, "/etc/azpar/azpar.conf:12: neither [section] nor key = value");
+        *ret_answer = cJSON_Parse("{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[]}");
+        return 0;
+}
+
 static int fake_stop(void *userdata, struct error *e) {
         struct fake *f = userdata;
 
@@ -103,10 +127,9 @@ static int fake_stop(void *userdata, struct error *e) {
         return 0;
 }
 
-static const struct control_ops fake_ops = { fake_status,          fake_set_workers,
-                                             fake_set_paused,      fake_checkpoint,
-                                             fake_checkpoint_done, fake_import,
-                                             fake_import_done,     fake_stop };
+static const struct control_ops fake_ops = { fake_status,      fake_set_workers,     fake_set_paused,
+                                             fake_checkpoint,  fake_checkpoint_done, fake_import,
+                                             fake_import_done, fake_reload,          fake_stop };
 
 struct house {
         sd_event *event;
@@ -119,7 +142,7 @@ static int open_house(void **state) {
 
         fake = (struct fake){ .paused = -1, .import_fd = -1 };
         if (sd_event_new(&h->event) < 0 ||
-            control_new(h->event, path, &fake_ops, &fake, &h->control, &e) < 0) {
+            control_new(h->event, path, -1, &fake_ops, &fake, &h->control, &e) < 0) {
                 print_error("%s\n", e.text);
                 return -1;
         }
@@ -143,14 +166,18 @@ static void turn(struct house *h) {
                 ;
 }
 
-static int dial(void) {
+static int dial_to(const char *where) {
         struct sockaddr_un a = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
         assert_true(fd >= 0);
-        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s", where);
         assert_int_equal(connect(fd, (struct sockaddr *) &a, sizeof(a)), 0);
         return fd;
+}
+
+static int dial(void) {
+        return dial_to(path);
 }
 
 /* All that there is to read; NULL: the other side has closed. */
@@ -197,6 +224,13 @@ static void test_commands(void **state) {
         assert_int_equal(fake.paused, 1);
         assert_string_equal(say(h, fd, "{\"command\":\"resume\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.paused, 0);
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\",\"id\":5}\n"),
+                            "{\"ok\":true,\"protocol\":1,\"changed\":[],\"restart\":[],\"id\":5}\n");
+        fake.fail = -EINVAL;
+        assert_string_equal(say(h, fd, "{\"command\":\"reload\"}\n"),
+                            "{\"ok\":false,\"error\":\"/etc/azpar/azpar.conf:12: neither [section] nor key = "
+                            "value\",\"code\":\"EINVAL\"}\n");
+        assert_int_equal(fake.n_reloads, 2);
         assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(fake.n_stopped, 1);
         assert_int_equal(n_clients(h), 1); /* its end is the second answer */
@@ -235,6 +269,14 @@ static void test_errors(void **state) {
                   "key 'count' must be a whole number from 0 on" },
                 { "{\"command\":\"workers\",\"count\":\"1\"}\n",
                   "key 'count' must be a whole number from 0 on" },
+                { "{\"command\":\"status\",\"protocol\":0}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":1.5}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":\"1\"}\n",
+                  "key 'protocol' must be a whole number from 1 on" },
+                { "{\"command\":\"status\",\"protocol\":1,\"protocol\":1}\n",
+                  "key 'protocol' stands twice in the request" },
         };
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial();
@@ -254,6 +296,103 @@ static void test_errors(void **state) {
         assert_int_equal(fake.n_stopped, 0);
         /* After all that, the same connection is still good. */
         assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+}
+
+/* Whoever speaks a later protocol is told so, whatever else it says. */
+static void test_protocol(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        assert_string_equal(say(h, fd, "{\"protocol\":1,\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(say(h, fd, "{\"colour\":1,\"command\":\"resume\",\"id\":4,\"protocol\":2}\n"),
+                            "{\"ok\":false,\"error\":\"protocol 2 is not known here; this azpard speaks 1\","
+                            "\"code\":\"EPROTONOSUPPORT\",\"id\":4}\n");
+        assert_int_equal(fake.paused, 1);
+}
+
+static void test_id(void **state) {
+        static const char *const good[] = {
+                "0",
+                "7",
+                "999999999999999",
+                "\"x\"",
+                "\"a \\\"quoted\\\" one\\\\\"",
+                "\"0123456789012345678901234567890123456789012345678901234567890123\"",
+        };
+        static const char *const bad[] = {
+                "-1",
+                "1.5",
+                "1e15",
+                "null",
+                "[]",
+                "{}",
+                "true",
+                "\"\"",
+                "\"caf\xc3\xa9\"",
+                "\"\\n\"",
+                "\"01234567890123456789012345678901234567890123456789012345678901234\"",
+        };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        char request[160], expected[256];
+
+        for (size_t i = 0; i < N_ELEMENTS(good); i++) {
+                (void) snprintf(request, sizeof(request), "{\"command\":\"pause\",\"id\":%s}\n", good[i]);
+                (void) snprintf(expected, sizeof(expected), "{\"ok\":true,\"id\":%s}\n", good[i]);
+                assert_string_equal(say(h, fd, request), expected);
+                (void) snprintf(request, sizeof(request), "{\"command\":\"dance\",\"id\":%s}\n", good[i]);
+                (void) snprintf(expected, sizeof(expected),
+                                "{\"ok\":false,\"error\":\"unknown command 'dance'\",\"code\":\"EINVAL\","
+                                "\"id\":%s}\n",
+                                good[i]);
+                assert_string_equal(say(h, fd, request), expected);
+        }
+        for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
+                const char *answer;
+
+                (void) snprintf(request, sizeof(request), "{\"command\":\"resume\",\"id\":%s}\n", bad[i]);
+                answer = say(h, fd, request);
+                assert_non_null(strstr(answer, "\"error\":\"key 'id' must be a whole number from 0 to "
+                                               "999999999999999 or a text of 1 to 64 printable"));
+                assert_null(strstr(answer, "\"id\":"));
+        }
+        assert_int_equal(fake.paused, 1);
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"resume\",\"id\":1,\"id\":2}\n"), "stands twice"));
+        /* the next one has none */
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
+        /* one that is answered later has its own */
+        assert_string_equal(say(h, fd, "{\"command\":\"checkpoint\",\"id\":\"mine\"}\n"), "");
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_string_equal(hear(fd), "{\"ok\":true,\"step\":1234,\"id\":\"mine\"}\n");
+}
+
+static void test_help(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        cleanup_(cJSON_Deletep) cJSON *answer = cJSON_Parse(say(h, fd, "{\"command\":\"help\",\"id\":1}\n"));
+        const cJSON *limits = cJSON_GetObjectItem(answer, "limits"), *item;
+        unsigned n = 0;
+
+        assert_true(cJSON_IsTrue(cJSON_GetObjectItem(answer, "ok")));
+        assert_int_equal(cJSON_GetObjectItem(answer, "protocol")->valuedouble, CONTROL_PROTOCOL);
+        assert_int_equal(cJSON_GetObjectItem(answer, "id")->valuedouble, 1);
+        assert_int_equal(cJSON_GetObjectItem(limits, "clients")->valuedouble, CONTROL_MAX_CLIENTS);
+        assert_int_equal(cJSON_GetObjectItem(limits, "request_bytes")->valuedouble, CONTROL_REQUEST_MAX);
+        assert_int_equal(cJSON_GetObjectItem(limits, "share_percent")->valuedouble, 1);
+        assert_int_equal(cJSON_GetObjectItem(limits, "idle_s")->valuedouble, 30);
+        /* every command that it names is one */
+        cJSON_ArrayForEach(item, cJSON_GetObjectItem(answer, "commands")) {
+                const char *name = cJSON_GetStringValue(cJSON_GetObjectItem(item, "command"));
+                char request[64];
+
+                assert_true(cJSON_IsTrue(cJSON_GetObjectItem(item, "allowed")));
+                (void) snprintf(request, sizeof(request), "{\"command\":\"%s\",\"odd\":1}\n", name);
+                assert_non_null(strstr(say(h, fd, request), "unknown key 'odd'"));
+                n++;
+        }
+        assert_in_range(n, 9, 100);
 }
 
 static void test_nul_byte(void **state) {
@@ -279,6 +418,16 @@ static void test_deep_nesting(void **state) {
         request[sizeof(request) - 2] = '\n';
         request[sizeof(request) - 1] = 0;
         assert_non_null(strstr(say(h, fd, request), "not a JSON object"));
+}
+
+/* A path may hold any bytes. */
+static void test_answers_are_ascii(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+
+        fake.odd = true;
+        assert_string_equal(say(h, fd, "{\"command\":\"status\"}\n"),
+                            "{\"ok\":true,\"n\":1,\"padding\":\"/caf?\?/?\?\"}\n");
 }
 
 /* A request in pieces; several in one piece, answered in their order. */
@@ -365,30 +514,182 @@ static void test_longest_request(void **state) {
         assert_int_equal(n_clients(h), 0);
 }
 
+static const struct ucred stranger = { .pid = 1, .uid = NOBODY, .gid = NOBODY };
+static const struct ucred other_stranger = { .pid = 1, .uid = NOBODY - 1, .gid = NOBODY };
+
+/* A client as if @peer had connected. Return: its end. */
+static int admitted(struct house *h, const struct ucred *peer) {
+        int fds[2];
+
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+        control_admit(h->control, fds[1], peer);
+        return fds[0];
+}
+
+static bool is_displaced(int fd) {
+        const char *heard = hear(fd);
+
+        if (heard && !*heard)
+                return false;
+        assert_non_null(heard);
+        assert_string_equal(heard,
+                            "{\"ok\":false,\"error\":\"displaced: all 64 places are taken, and you were idle "
+                            "for longest\",\"code\":\"EBUSY\"}\n");
+        assert_null(hear(fd));
+        return true;
+}
+
+/* Those who come later displace those who have been idle for longest. */
 static void test_too_many_clients(void **state) {
         struct house *h = *state;
         int fds[CONTROL_MAX_CLIENTS + 5];
 
-        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
                 fds[i] = dial();
                 turn(h);
         }
         assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
-        for (size_t i = CONTROL_MAX_CLIENTS; i < N_ELEMENTS(fds); i++) {
-                assert_non_null(strstr(hear(fds[i]), "\"code\":\"EBUSY\""));
-                assert_null(hear(fds[i]));
-                (void) close(fds[i]);
-        }
-        /* One goes, another finds its place. */
-        (void) close(fds[0]);
-        turn(h);
-        fds[0] = dial();
-        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+        /* 0 to 2 have asked something since */
+        for (size_t i = 0; i < 3; i++)
                 assert_non_null(strstr(say(h, fds[i], "{\"command\":\"status\"}\n"), "\"ok\":true"));
-                (void) close(fds[i]);
+        for (size_t i = CONTROL_MAX_CLIENTS; i < N_ELEMENTS(fds); i++) {
+                fds[i] = dial();
+                turn(h);
         }
+        assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+                assert_int_equal(is_displaced(fds[i]), i >= 3 && i < 8);
+                if (i < 3 || i >= 8)
+                        assert_non_null(strstr(say(h, fds[i], "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        }
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++)
+                (void) close(fds[i]);
         turn(h);
         assert_int_equal(n_clients(h), 0);
+}
+
+/* Whoever holds most places loses one; those who may change something lose none to others. */
+static void test_displaced_by_user(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        int own_fd = admitted(h, &own), modest = admitted(h, &other_stranger), fds[CONTROL_MAX_CLIENTS + 3];
+        size_t n = 0;
+
+        while (n < CONTROL_MAX_CLIENTS - 2)
+                fds[n++] = admitted(h, &stranger);
+        assert_false(is_displaced(fds[0]));
+        fds[n++] = admitted(h, &stranger); /* of its own */
+        assert_true(is_displaced(fds[0]));
+        fds[n++] = admitted(h, &other_stranger); /* of whoever has most */
+        assert_true(is_displaced(fds[1]));
+        fds[n++] = admitted(h, &own);
+        assert_true(is_displaced(fds[2]));
+        fds[n++] = admitted(h, &(struct ucred){ .uid = 0 });
+        assert_true(is_displaced(fds[3]));
+        assert_false(is_displaced(own_fd)); /* though idle for longest */
+        assert_false(is_displaced(modest));
+        assert_int_equal(n_clients(h), CONTROL_MAX_CLIENTS);
+        for (size_t i = 4; i < n; i++) {
+                assert_false(is_displaced(fds[i]));
+                (void) close(fds[i]);
+        }
+        for (size_t i = 0; i < 4; i++)
+                (void) close(fds[i]);
+        (void) close(own_fd);
+        (void) close(modest);
+        turn(h);
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* Whoever has fewer places than the newcomer loses none to it. */
+static void test_displaced_at_par(void **state) {
+        struct house *h = *state;
+        int fds[2][CONTROL_MAX_CLIENTS / 2], a, b;
+
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS / 2; i++) {
+                fds[0][i] = admitted(h, &stranger);
+                fds[1][i] = admitted(h, &other_stranger);
+        }
+        a = admitted(h, &other_stranger); /* 32 to 33: one of its own */
+        assert_false(is_displaced(fds[0][0]));
+        assert_true(is_displaced(fds[1][0]));
+        b = admitted(h, &stranger);
+        assert_true(is_displaced(fds[0][0]));
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS / 2; i++) {
+                (void) close(fds[0][i]);
+                (void) close(fds[1][i]);
+        }
+        (void) close(a);
+        (void) close(b);
+        turn(h);
+}
+
+/* Who is owed an answer keeps the place, unless all are; a stranger gets none among the trusted. */
+static void test_displaced_last(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        int fds[CONTROL_MAX_CLIENTS], late, idle;
+
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS; i++) {
+                fds[i] = admitted(h, &own);
+                if (i == CONTROL_MAX_CLIENTS - 1)
+                        break;
+                assert_string_equal(say(h, fds[i], "{\"command\":\"checkpoint\",\"id\":5}\n"), "");
+        }
+        idle = fds[CONTROL_MAX_CLIENTS - 1];
+        late = admitted(h, &stranger);
+        assert_string_equal(hear(late),
+                            "{\"ok\":false,\"error\":\"all 64 places are taken by root and azpard's own "
+                            "user\",\"code\":\"EBUSY\"}\n");
+        assert_null(hear(late));
+        (void) close(late);
+        late = admitted(h, &own);
+        assert_true(is_displaced(idle));
+        assert_string_equal(say(h, late, "{\"command\":\"checkpoint\"}\n"), "");
+        (void) close(idle);
+        idle = admitted(h, &own); /* now that all wait */
+        assert_string_equal(hear(fds[0]),
+                            "{\"ok\":false,\"error\":\"displaced: all 64 places are taken, and you were "
+                            "idle for longest\",\"code\":\"EBUSY\",\"id\":5}\n");
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_string_equal(hear(fds[1]), "{\"ok\":true,\"step\":1234,\"id\":5}\n");
+        for (size_t i = 0; i < CONTROL_MAX_CLIENTS - 1; i++)
+                (void) close(fds[i]);
+        (void) close(late);
+        (void) close(idle);
+        turn(h);
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* Strangers get so much of azpard and then wait; root does not; and then it goes on. */
+static void test_pace(void **state) {
+        const struct ucred own = { .uid = geteuid() };
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = admitted(h, &stranger), trusted = admitted(h, &own), late = -1;
+        unsigned n_asked = 0, n_before;
+
+        for (; !h->control->resting; n_asked++) { /* that is, until azpard has had enough of it */
+                assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
+                while (fake.n_status == n_asked && !h->control->resting)
+                        assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
+                assert_non_null(hear(fd));
+                assert_in_range(n_asked, 0, 100000);
+        }
+        assert_in_range(n_asked, 20, 100000);
+        n_before = fake.n_status;
+        assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
+        late = dial();
+        assert_non_null(strstr(say(h, trusted, "{\"command\":\"pause\"}\n"), "\"ok\":true"));
+        assert_true(h->control->resting);
+        assert_int_equal(fake.n_status, n_before);
+        assert_int_equal(n_clients(h), 2);
+        while (h->control->resting) /* at least 100 ms; the loop sleeps meanwhile */
+                assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
+        turn(h);
+        assert_non_null(strstr(hear(fd), "\"ok\":true"));
+        assert_int_equal(fake.n_status, n_before + 1);
+        assert_int_equal(n_clients(h), 3);
 }
 
 /* A client that never reads is not read from either, and holds up nobody. */
@@ -492,7 +793,6 @@ static void test_checkpoint_never_written(void **state) {
         assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
 }
 
-/* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
 /* @text, with @n of the descriptors @fds on its first byte. */
 static char *say_with(struct house *h, int fd, const char *text, const int *fds, size_t n) {
         union {
@@ -568,6 +868,20 @@ static void test_import(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* What strangers send along never gets into azpard. */
+static void test_strangers_descriptors(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int file = open("/dev/null", O_RDONLY), fd = admitted(h, &stranger);
+        const int one[] = { file };
+        unsigned before = n_descriptors();
+
+        assert_string_equal(say_with(h, fd, "{", one, 1), "");
+        assert_int_equal(n_descriptors(), before);
+        assert_non_null(strstr(say_with(h, fd, "\"command\":\"status\"}\n", one, 1), "\"ok\":true"));
+        assert_non_null(strstr(say_with(h, fd, "{\"command\":\"import\"}\n", one, 1), "\"code\":\"EPERM\""));
+        assert_int_equal(n_descriptors(), before);
+}
+
 /* A descriptor is nothing that other commands, pieces of requests or half-sent ones could use or leak. */
 static void test_stray_descriptors(void **state) {
         struct house *h = *state;
@@ -591,6 +905,7 @@ static void test_stray_descriptors(void **state) {
         assert_int_equal(n_descriptors(), before);
 }
 
+/* `printf request | nc -N`: what was asked is done and answered, then the connection ends. */
 static void test_half_closed(void **state) {
         struct house *h = *state;
         cleanup_(fd_closep) int fd = dial(), later = dial();
@@ -600,7 +915,9 @@ static void test_half_closed(void **state) {
         assert_int_equal(send(later, "{\"command\":\"checkpoint\"}\n", 25, 0), 25);
         assert_int_equal(shutdown(later, SHUT_WR), 0);
         turn(h);
-        assert_string_equal(hear(fd), "{\"ok\":true}\n");
+        assert_string_equal(hear(fd),
+                            "{\"ok\":true}\n{\"ok\":false,\"error\":\"the request is not a JSON object\","
+                            "\"code\":\"EINVAL\"}\n");
         assert_null(hear(fd));
         assert_int_equal(n_clients(h), 1);
         fake.checkpoint_done = 1;
@@ -609,6 +926,62 @@ static void test_half_closed(void **state) {
         assert_non_null(strstr(hear(later), "1234"));
         assert_null(hear(later));
         assert_int_equal(n_clients(h), 0);
+}
+
+/* `echo -n request | socat`: the end of what comes is also the end of a request, be it answered at once or
+ * not. */
+static void test_no_newline(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial(), later = dial(), long_one = dial();
+        char request[CONTROL_REQUEST_MAX];
+
+        assert_string_equal(say(h, fd, "{\"command\":\"pause\"}"), "");
+        assert_int_equal(fake.paused, -1);
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(fd), "{\"ok\":true}\n");
+        assert_null(hear(fd));
+        assert_int_equal(fake.paused, 1);
+        assert_string_equal(say(h, later, "{\"command\":\"checkpoint\"}"), "");
+        assert_int_equal(shutdown(later, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(later), "");
+        assert_int_equal(n_clients(h), 2);
+        fake.checkpoint_done = 1;
+        control_poll(h->control);
+        assert_non_null(strstr(hear(later), "1234"));
+        turn(h);
+        assert_null(hear(later));
+        /* as long as one can be */
+        memset(request, ' ', sizeof(request));
+        memcpy(request, "{\"command\":\"resume\"}", 20);
+        request[sizeof(request) - 1] = 0;
+        assert_string_equal(say(h, long_one, request), "");
+        assert_int_equal(shutdown(long_one, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(long_one), "{\"ok\":true}\n");
+        assert_int_equal(n_clients(h), 0);
+}
+
+/* `echo '{"command":"stop"}' | socat`: the connection ends with azpard, and not before. */
+static void test_half_closed_stop(void **state) {
+        struct house *h = *state;
+        cleanup_(fd_closep) int fd = dial();
+        int gone = dial();
+
+        assert_string_equal(say(h, fd, "{\"command\":\"stop\"}\n"), "{\"ok\":true}\n");
+        assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        assert_string_equal(say(h, gone, "{\"command\":\"stop\"}"), "");
+        assert_int_equal(shutdown(gone, SHUT_WR), 0);
+        turn(h);
+        assert_string_equal(hear(gone), "{\"ok\":true}\n");
+        assert_string_equal(hear(fd), "");
+        assert_int_equal(n_clients(h), 2);
+        (void) close(gone);
+        turn(h);
+        assert_int_equal(n_clients(h), 1);
+        control_free(TAKE_PTR(h->control));
+        assert_null(hear(fd));
 }
 
 /* Who has gone without waiting for the answer has still asked. */
@@ -624,8 +997,8 @@ static void test_gone(void **state) {
 }
 
 static void test_strangers(void **state) {
-        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"", "\"resume\"",
-                                               "\"checkpoint\"", "\"stop\"" };
+        static const char *const changes[] = { "\"workers\",\"count\":1", "\"pause\"",  "\"resume\"",
+                                               "\"checkpoint\"",          "\"reload\"", "\"stop\"" };
         struct house *h = *state;
         cleanup_(fd_closep) int fd = -1;
 
@@ -644,10 +1017,13 @@ static void test_strangers(void **state) {
         }
         assert_int_equal(fake.workers, 0);
         assert_int_equal(fake.paused, -1);
+        assert_int_equal(fake.n_reloads, 0);
         assert_int_equal(fake.n_stopped, 0);
-        assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+        assert_non_null(strstr(say(h, fd, "{\"command\":\"help\"}\n"), "\"changes\":true,\"allowed\":false"));
         /* azpard's own user may, also when that is not root. */
+        fd_closep(&fd);
         assert_int_equal(seteuid(NOBODY), 0);
+        fd = dial();
         assert_string_equal(say(h, fd, "{\"command\":\"pause\"}\n"), "{\"ok\":true}\n");
         assert_int_equal(seteuid(0), 0);
         assert_int_equal(fake.paused, 1);
@@ -665,7 +1041,7 @@ static void test_no_descriptors(void **state) {
         turn(h); /* would not return if the loop were woken again and again */
         assert_int_equal(n_clients(h), 0);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-        assert_true(sd_event_source_set_time_relative(h->control->retry, 0) >= 0);
+        assert_true(sd_event_source_set_time_relative(h->control->resume, 0) >= 0);
         while (n_clients(h) == 0)
                 assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
         assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
@@ -682,7 +1058,7 @@ static void test_socket_file(void **state) {
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_mode & 0777, 0660);
         /* Somebody listens. */
-        assert_int_equal(control_new(h->event, path, &fake_ops, &fake, &second, &e), -EADDRINUSE);
+        assert_int_equal(control_new(h->event, path, -1, &fake_ops, &fake, &second, &e), -EADDRINUSE);
         (void) snprintf(text, sizeof(text), "somebody answers on control socket '%s' already", path);
         assert_string_equal(e.text, text);
         assert_int_equal(access(path, F_OK), 0);
@@ -692,12 +1068,12 @@ static void test_socket_file(void **state) {
         fd = open(file, O_CREAT | O_WRONLY, 0600);
         assert_true(fd >= 0);
         (void) close(fd);
-        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -EEXIST);
+        assert_int_equal(control_new(h->event, file, -1, &fake_ops, &fake, &second, &e), -EEXIST);
         assert_non_null(strstr(e.text, "is no socket"));
         assert_int_equal(unlink(file), 0);
         /* No such directory. */
         (void) snprintf(file, sizeof(file), "%s/none/socket", folder);
-        assert_int_equal(control_new(h->event, file, &fake_ops, &fake, &second, &e), -ENOENT);
+        assert_int_equal(control_new(h->event, file, -1, &fake_ops, &fake, &second, &e), -ENOENT);
         assert_non_null(strstr(e.text, file));
 }
 
@@ -713,7 +1089,7 @@ static void test_stale_socket(void **state) {
         assert_int_equal(bind(fd, (struct sockaddr *) &a, sizeof(a)), 0);
         (void) close(fd);
         assert_int_equal(access(a.sun_path, F_OK), 0);
-        assert_int_equal(control_new(h->event, a.sun_path, &fake_ops, &fake, &c, &e), 0);
+        assert_int_equal(control_new(h->event, a.sun_path, -1, &fake_ops, &fake, &c, &e), 0);
         control_free(c);
         assert_int_equal(access(a.sun_path, F_OK), -1);
 }
@@ -730,7 +1106,7 @@ static void test_long_path(void **state) {
         (void) snprintf(deep, sizeof(deep), "%s/%0150d", folder, 1);
         assert_int_equal(mkdir(deep, 0700), 0);
         (void) strcat(deep, "/control.sock");
-        assert_int_equal(control_new(h->event, deep, &fake_ops, &fake, &c, &e), 0);
+        assert_int_equal(control_new(h->event, deep, -1, &fake_ops, &fake, &c, &e), 0);
         assert_int_equal(access(deep, F_OK), 0);
         assert_int_equal(unix_address_init(&a, deep, &e), 0);
         assert_int_equal(connect(fd, (struct sockaddr *) &a.sun, a.n_bytes), 0);
@@ -740,9 +1116,64 @@ static void test_long_path(void **state) {
         *strrchr(deep, '/') = 0;
         assert_int_equal(rmdir(deep), 0);
         (void) snprintf(too_long, sizeof(too_long), "%s/%0200d", folder, 1);
-        assert_int_equal(control_new(h->event, too_long, &fake_ops, &fake, &c, &e), -ENAMETOOLONG);
+        assert_int_equal(control_new(h->event, too_long, -1, &fake_ops, &fake, &c, &e), -ENAMETOOLONG);
         assert_non_null(strstr(e.text, "too long"));
-        assert_int_equal(control_new(h->event, "", &fake_ops, &fake, &c, &e), -EINVAL);
+        assert_int_equal(control_new(h->event, "", -1, &fake_ops, &fake, &c, &e), -EINVAL);
+}
+
+/* As systemd passes it: bound and listening, and still in use when azpard is gone. */
+static void test_passed_socket(void **state) {
+        struct house *h = *state;
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        cleanup_(fd_closep) int systemd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = -1;
+        struct control *c = NULL;
+        struct error e = ERROR_INIT;
+        struct stat st;
+        unsigned before;
+
+        (void) snprintf(a.sun_path, sizeof(a.sun_path), "%s/passed", folder);
+        assert_int_equal(bind(systemd, (struct sockaddr *) &a, sizeof(a)), 0);
+        assert_int_equal(chmod(a.sun_path, 0606), 0);
+        assert_int_equal(listen(systemd, 5), 0);
+        before = n_descriptors();
+        for (int i = 0; i < 2; i++) { /* the second one takes up what the first has left */
+                assert_int_equal(control_new(h->event, a.sun_path, dup(systemd), &fake_ops, &fake, &c, &e),
+                                 0);
+                assert_true(fcntl(c->fd, F_GETFL) & O_NONBLOCK);
+                assert_true(fcntl(c->fd, F_GETFD) & FD_CLOEXEC);
+                fd = dial_to(a.sun_path);
+                assert_non_null(strstr(say(h, fd, "{\"command\":\"status\"}\n"), "\"ok\":true"));
+                control_free(c);
+                assert_null(hear(fd));
+                fd = (fd_closep(&fd), -1);
+                assert_int_equal(n_descriptors(), before);
+                assert_int_equal(stat(a.sun_path, &st), 0);
+                assert_int_equal(st.st_mode & 0777, 0606);
+        }
+        assert_int_equal(unlink(a.sun_path), 0);
+}
+
+/* What a unit file can get wrong. */
+static void test_passed_nonsense(void **state) {
+        struct house *h = *state;
+        const int fds[] = { open("/dev/null", O_RDONLY), socket(AF_UNIX, SOCK_STREAM, 0),
+                            socket(AF_UNIX, SOCK_DGRAM, 0), socket(AF_UNIX, SOCK_SEQPACKET, 0),
+                            socket(AF_INET, SOCK_STREAM, 0) };
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        struct control *c = NULL;
+
+        assert_int_equal(bind(fds[3], (struct sockaddr *) &a, sizeof(sa_family_t)), 0);
+        assert_int_equal(listen(fds[3], 5), 0);
+        assert_true(fds[4] < 0 || listen(fds[4], 5) == 0); /* a kernel may be without */
+        for (size_t i = 0; i < N_ELEMENTS(fds); i++) {
+                struct error e = ERROR_INIT;
+
+                if (fds[i] < 0)
+                        continue;
+                assert_int_equal(control_new(h->event, "/none", fds[i], &fake_ops, &fake, &c, &e), -EINVAL);
+                assert_non_null(strstr(e.text, "passed as control socket '/none', is no Unix stream socket"));
+                assert_int_equal(fcntl(fds[i], F_GETFD), -1); /* taken over all the same */
+        }
 }
 
 static int make_folder(void **state) {
@@ -764,26 +1195,39 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_commands),
                 TEST(test_errors),
+                TEST(test_protocol),
+                TEST(test_id),
+                TEST(test_help),
                 TEST(test_nul_byte),
                 TEST(test_deep_nesting),
+                TEST(test_answers_are_ascii),
                 TEST(test_pieces),
                 TEST(test_fairness),
                 TEST(test_busy_loop),
                 TEST(test_longest_request),
                 TEST(test_too_many_clients),
+                TEST(test_displaced_by_user),
+                TEST(test_displaced_at_par),
+                TEST(test_displaced_last),
+                TEST(test_pace),
                 TEST(test_deaf_client),
                 TEST(test_idle_client),
                 TEST(test_trickling_client),
                 TEST(test_checkpoint),
                 TEST(test_checkpoint_never_written),
                 TEST(test_half_closed),
+                TEST(test_no_newline),
+                TEST(test_half_closed_stop),
                 TEST(test_gone),
                 TEST(test_strangers),
                 TEST(test_no_descriptors),
                 TEST(test_socket_file),
                 TEST(test_stale_socket),
                 TEST(test_long_path),
+                TEST(test_passed_socket),
+                TEST(test_passed_nonsense),
                 TEST(test_import),
+                TEST(test_strangers_descriptors),
                 TEST(test_stray_descriptors),
         };
 

@@ -333,6 +333,22 @@ static void test_dead_worker_leaves_records(void **state) {
         assert_int_equal(intake_counts(f->intake).lanes_reset, 0);
 }
 
+/* What another azpard did with this window. */
+static void append_as(struct fixture *f, struct sample_id first, size_t n) {
+        size_t length = make_record(f, first, n), at = 0, n_bytes = 0;
+        struct window_item items[GAME_SAMPLES];
+        struct error e = ERROR_INIT;
+        struct sample s;
+        uint32_t count;
+
+        assert_int_equal(sample_record_open(f->game, f->record, length, &count, &at, &e), 0);
+        for (size_t i = 0; i < n; i++, at += n_bytes) {
+                assert_int_equal(sample_decode(f->game, f->record + at, length - at, &s, &n_bytes, &e), 0);
+                items[i] = (struct window_item){ .bytes = f->record + at, .n_bytes = (uint32_t) n_bytes };
+        }
+        assert_int_equal(window_append(f->window, items, n), 0);
+}
+
 static uint64_t inherit(struct fixture *f) {
         uint64_t n_samples = 0;
 
@@ -386,6 +402,43 @@ static void test_inherit_into_a_new_window(void **state) {
         write_game(f, 1, incarnation, 0, 5);
         drain(f);
         assert_int_equal(n_in_window(f), 20);
+}
+
+/*
+ * systemd kept a segment while another azpard, started by hand, ran on the same window: that one's processes
+ * have higher numbers, and what the segment holds is neither lost for that nor taken in twice.
+ */
+static void test_inherit_after_another(void **state) {
+        struct fixture *f = *state;
+        uint64_t head = atomic_load(&f->segment->lanes[0].shared->head);
+
+        intake_expect(f->intake, 0, 3);
+        write_game(f, 0, 3, 0, 5);
+        drain(f);
+        atomic_store(&f->segment->lanes[0].shared->head, head); /* killed before it was released */
+        write_game(f, 0, 3, 5, 5);
+        write_game(f, 0, 3, 10, 5);
+        write_game(f, 0, 4, 0, 5); /* of a process of which the window has nothing */
+        write_game(f, 1, 2, 0, 5);
+        append_as(f, (struct sample_id){ .slot = 0, .incarnation = 9 }, 5);
+
+        intake_free(f->intake);
+        window_free(f->window);
+        open_window(f);
+        assert_int_equal(inherit(f), 20);
+        assert_int_equal(intake_counts(f->intake).duplicates, 5);
+        assert_int_equal(intake_counts(f->intake).bad_records, 0);
+        assert_int_equal(n_in_window(f), 30);
+        assert_true(window_next_incarnation(f->window) > 9);
+
+        /* killed while it did so: all of it once more */
+        atomic_store(&f->segment->lanes[0].shared->head, head);
+        intake_free(f->intake);
+        window_free(f->window);
+        open_window(f);
+        assert_int_equal(inherit(f), 0);
+        assert_int_equal(intake_counts(f->intake).duplicates, 20);
+        assert_int_equal(n_in_window(f), 30);
 }
 
 /* A power cut took the window's header back, or azpard was killed while it inherited. */
@@ -602,6 +655,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_dead_worker_leaves_records, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_duplicates_after_a_crash, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_inherit_into_a_new_window, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_inherit_after_another, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_samples_ahead_of_the_header, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_failing_window, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_successors_in_a_full_lane, set_up, tear_down),

@@ -413,6 +413,39 @@ static void test_saving_fails(void **state) {
         teardown(&s);
 }
 
+/*
+ * Asked to leave by a signal, with azpard not stopping, while nothing can be saved: it stays until it can be,
+ * and the next process goes on with all that was learned meanwhile.
+ */
+static void test_leaves_when_saved(void **state) {
+        struct rlimit limit, none;
+        uint64_t inserted = 0, step;
+        struct setup s;
+
+        (void) state;
+        setup(&s);
+        s.config.train_publish_interval = 1000;
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+        start(&s);
+        while (inserted < MIN_SAMPLES)
+                inserted += append_game(&s);
+        wait_for_limit(&s, inserted);
+        none = limit;
+        none.rlim_cur = 0;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        s.terminated = 1;
+        WAIT_FOR(s.page.save_errno == EMFILE);
+        for (int i = 0; i < 5; i++)
+                inserted += append_game(&s);
+        wait_for_limit(&s, inserted);
+        step = last_step(inserted);
+        assert_int_not_equal(s.page.checkpoint_step, step); /* else leaving at once would lose nothing */
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        assert_int_equal(finish(&s), 0);
+        assert_int_equal(newest(&s).step, step);
+        teardown(&s);
+}
+
 /* What does not pass by itself ends it, with a text. */
 static void test_gives_up(void **state) {
         struct setup s;
@@ -442,6 +475,7 @@ int main(void) {
                 cmocka_unit_test(test_generation_of_samples),
                 cmocka_unit_test(test_shorter_window),
                 cmocka_unit_test(test_saving_fails),
+                cmocka_unit_test(test_leaves_when_saved),
                 cmocka_unit_test(test_gives_up),
         };
 

@@ -80,7 +80,7 @@ static void test_paths(void **state) {
         assert_string_equal(path, "/var/lib/one");
         assert_int_equal(options_socket_path(&o, path, "default", path, &e), 0);
         assert_string_equal(path, "/run/one/default.sock");
-        assert_int_equal(options_instance(&o, path, instance, &e), 0);
+        options_instance(&o, path, instance);
         assert_string_equal(instance, "default");
 
         o.state = "x";
@@ -88,40 +88,65 @@ static void test_paths(void **state) {
         assert_string_equal(path, "x");
         assert_int_equal(options_socket_path(&o, "/real/x", "i", path, &e), 0);
         assert_string_equal(path, "/real/x/control.sock");
-        assert_int_equal(options_instance(&o, "/real/x", instance, &e), 0);
-        assert_int_equal(options_instance(&o, "/real/y", other, &e), 0);
+        options_instance(&o, "/real/x", instance);
+        options_instance(&o, "/real/y", other);
         assert_int_equal(strncmp(instance, "state-", 6), 0);
         assert_string_not_equal(instance, other);
-        assert_int_equal(options_instance(&o, "/real/x", other, &e), 0);
+        options_instance(&o, "/real/x", other);
         assert_string_equal(instance, other);
         (void) unsetenv("STATE_DIRECTORY");
         (void) unsetenv("RUNTIME_DIRECTORY");
 }
 
 static void test_instance_names(void **state) {
-        static const char *const bad[] = { "",    ".",
-                                           ".x",  "a/b",
-                                           "a b", "../x",
-                                           "x\n", "1234567890123456789012345678901234567890123456789" };
-        char instance[OPTIONS_INSTANCE_MAX];
+        static const char *const bad[] = {
+                "", ".", ".x", "a/b", "a%", "../x", "x\n", "123456789012345678901234567890123456789012345678"
+        };
+        char instance[OPTIONS_INSTANCE_MAX], line[128];
         struct error e = ERROR_INIT;
-        struct options o = { .instance = "gomoku-15.b" };
+        struct options o;
 
         (void) state;
-        assert_int_equal(options_instance(&o, "/x", instance, &e), 0);
+        assert_int_equal(parse(&o, &e, "azpard --instance gomoku-15.b"), 0);
+        options_instance(&o, "/x", instance);
         assert_string_equal(instance, "gomoku-15.b");
+        options_deinit(&o);
         for (size_t i = 0; i < N_ELEMENTS(bad); i++) {
-                o.instance = bad[i];
-                assert_int_equal(options_instance(&o, "/x", instance, &e), -EINVAL);
+                (void) snprintf(line, sizeof(line), "azpard --instance=%s", bad[i]);
+                assert_int_equal(parse(&o, &e, line), -EINVAL);
+                assert_non_null(strstr(e.text, "is not 1 to 47 letters"));
         }
+}
+
+/* Each instance has a configuration of its own. */
+static void test_config_paths(void **state) {
+        char path[OPTIONS_CONFIG_PATH_MAX];
+        struct error e = ERROR_INIT;
+        struct options o;
+
+        (void) state;
+        options_config_path(NULL, path);
+        assert_string_equal(path, "/etc/azpar/azpar.conf");
+        options_config_path("default", path);
+        assert_string_equal(path, "/etc/azpar/azpar.conf");
+        options_config_path("gomoku-15.b", path);
+        assert_string_equal(path, "/etc/azpar/gomoku-15.b.conf");
+
+        /* one that is not there is none, and one that is given is the only one */
+        assert_int_equal(parse(&o, &e, "azpard --instance no-such-instance-anywhere"), 0);
+        assert_null(o.config);
+        assert_string_equal(o.default_config, "/etc/azpar/no-such-instance-anywhere.conf");
+        options_deinit(&o);
+        assert_int_equal(parse(&o, &e, "azpard --instance one --config here.conf"), 0);
+        assert_string_equal(o.config, "here.conf");
+        options_deinit(&o);
 }
 
 int main(void) {
         static const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_all_options),
-                cmocka_unit_test(test_refused),
-                cmocka_unit_test(test_paths),
-                cmocka_unit_test(test_instance_names),
+                cmocka_unit_test(test_all_options),  cmocka_unit_test(test_refused),
+                cmocka_unit_test(test_paths),        cmocka_unit_test(test_instance_names),
+                cmocka_unit_test(test_config_paths),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

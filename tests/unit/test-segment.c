@@ -135,6 +135,55 @@ static void test_open_after_a_crash(void **state) {
         segment_free(s);
 }
 
+/* The same by a descriptor that somebody kept, with and without a name. */
+static void test_open_what_was_kept(void **state) {
+        struct segment *s = create();
+        int fd = dup(s->fd), other = memfd_create("other", MFD_CLOEXEC), read_only, ends[2];
+        char path[64];
+        struct error e = ERROR_INIT;
+
+        (void) state;
+        assert_int_equal(lane_write(&s->lanes[1], "committed", 9), 0);
+        assert_true(segment_has_name(fd, instance));
+        assert_false(segment_has_name(other, instance));
+        assert_false(segment_has_name(fd, "test-none"));
+        assert_false(segment_has_name(fd, "no/name"));
+        segment_free(s);
+        assert_int_equal(segment_unlink(instance), 0);
+        assert_false(segment_has_name(fd, instance));
+        s = create(); /* another one, with the name */
+        assert_false(segment_has_name(fd, instance));
+        segment_free(s);
+
+        assert_int_equal(segment_open_fd(dup(fd), &s, &e), 0);
+        assert_int_equal(s->n_workers, N_WORKERS);
+        assert_string_equal(s->header->state_path, STATE);
+        assert_true(lane_used(&s->lanes[1]) >= 9);
+        segment_free(s);
+
+        /* what is no segment */
+        check_error(segment_open_fd(dup(other), &s, &e), ESTALE, &e, "stored shared memory: its creation");
+        assert_int_equal(write(other, "#!/bin/sh\n", 10), 10);
+        check_error(segment_open_fd(other, &s, &e), EBADMSG, &e, "not a segment of azpar");
+        assert_null(strstr(e.text, "remove")); /* it has no name by which it could be */
+        assert_int_equal(fcntl(other, F_GETFD), -1);
+        check_error(segment_open_fd(open("/dev/null", O_RDWR | O_CLOEXEC), &s, &e), EBADMSG, &e, "no file");
+        assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+        check_error(segment_open_fd(ends[0], &s, &e), EBADMSG, &e, "no file");
+        (void) close(ends[1]);
+        (void) snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        read_only = open(path, O_RDONLY | O_CLOEXEC);
+        assert_true(read_only >= 0);
+        check_error(segment_open_fd(read_only, &s, &e), EBADMSG, &e, "not open for reading and writing");
+        assert_int_equal(segment_open_fd(-1, &s, &e), -EBADF);
+
+        /* taken in: nobody finds anything in it any more, and its memory is free */
+        assert_int_equal(segment_open_fd(dup(fd), &s, &e), 0);
+        segment_empty(s);
+        segment_free(s);
+        check_error(segment_open_fd(fd, &s, &e), ESTALE, &e, "never finished");
+}
+
 static void test_each_maps_its_own(void **state) {
         cleanup_(segment_freep) struct segment *s = create(), *trainer = NULL;
         struct error e = ERROR_INIT;
@@ -278,9 +327,13 @@ static void test_shm_too_small(void **state) {
 static void check_refused(size_t at, const void *bytes, size_t n, int errno_wanted, const char *text) {
         struct segment *s = create();
         struct error e = ERROR_INIT;
+        int fd = dup(s->fd);
 
         assert_int_equal(pwrite(s->fd, bytes, n, (off_t) at), n);
         segment_free(s);
+        if (errno_wanted != EADDRINUSE) /* which is for the caller to see */
+                check_error(segment_open_fd(dup(fd), &s, &e), errno_wanted, &e, text);
+        (void) close(fd);
         check_error(segment_open(instance, STATE, &s, &e), errno_wanted, &e, text);
         assert_non_null(strstr(e.text, name));
         assert_int_equal(segment_unlink(instance), 0);
@@ -499,6 +552,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_create, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_open_after_a_crash, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_open_what_was_kept, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_each_maps_its_own, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_header_is_read_only_in_children, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_bad_slot_and_bad_descriptor, setup, teardown),

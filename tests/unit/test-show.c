@@ -207,12 +207,51 @@ static void test_nothing_there(void **state) {
         }
 }
 
+static char *shown_reload(const char *answer) {
+        cJSON *parsed = cJSON_Parse(answer);
+        char *text = NULL;
+        size_t n;
+        FILE *out = open_memstream(&text, &n);
+
+        assert_non_null(out);
+        show_reload(parsed, out);
+        assert_int_equal(fclose(out), 0);
+        cJSON_Delete(parsed);
+        return text;
+}
+
+static void test_reload(void **state) {
+        static const struct {
+                const char *answer, *shown;
+        } rows[] = {
+                { "{\"ok\":true,\"changed\":[],\"restart\":[]}", "nothing has changed\n" },
+                { "{\"changed\":[{\"key\":\"replay.ratio\",\"from\":\"4\",\"to\":\"8\",\"effect\":\"at "
+                  "once\"}],"
+                  "\"restart\":[{\"key\":\"network.blocks\",\"from\":\"5\",\"to\":\"6\",\"effect\":\"needs a "
+                  "restart of azpard\"}]}",
+                  "replay.ratio: 4 -> 8: at once\n"
+                  "network.blocks: 5 -> 6: needs a restart of azpard\n" },
+                { "{\"changed\":[1,{\"key\":\"\\u001b[2J\"}],\"restart\":{}}",
+                  "-: - -> -: -\n?[2J: - -> -: -\n" },
+                { "null", "nothing has changed\n" },
+        };
+
+        (void) state;
+        for (size_t i = 0; i < N_ELEMENTS(rows); i++) {
+                char *text = shown_reload(rows[i].answer);
+
+                assert_string_equal(text, rows[i].shown);
+                free(text);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_whole),
                 cmocka_unit_test(test_loss_none_yet),
                 cmocka_unit_test(test_each_field_of_another_type),
                 cmocka_unit_test(test_nothing_there),
+                cmocka_unit_test(test_reload),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -397,7 +397,10 @@ static void test_states(void **state) {
         struct fixture *f = *state;
         struct segment_trainer *t = f->segment->trainer;
 
-        expect_state(f, "starting", "");
+        expect_state(f, "starting", "the trainer's first weights");
+        atomic_store(&f->segment->header->generation, 1);
+        expect_state(f, "starting", "waiting for the trainer");
+        atomic_store(&f->segment->header->generation, 0);
         run(f, CHILDREN_TRAINER);
         atomic_store(&t->state, TRAINER_FILLING);
         expect_state(f, "filling", "0 of 2000 samples");
@@ -429,7 +432,11 @@ static void test_states(void **state) {
         child(f, CHILDREN_TRAINER)->phase = CHILD_PARKED;
         expect_state(f, "degraded", "trainer is parked");
         f->sources.stopping = true;
-        expect_state(f, "stopping", "");
+        child(f, 0)->phase = CHILD_RUNNING;
+        child(f, 1)->phase = CHILD_OFF;
+        expect_state(f, "stopping", "1 workers");
+        child(f, CHILDREN_TRAINER)->phase = CHILD_RUNNING;
+        expect_state(f, "stopping", "the trainer");
 }
 
 static void test_line(void **state) {
@@ -441,7 +448,14 @@ static void test_line(void **state) {
         atomic_store(&f->segment->header->generation, 42);
         set_double(&f->segment->trainer->smooth_total, 2.314);
         status_line(&f->sources, line, sizeof(line));
-        assert_string_equal(line, "training: generation 42, 0 samples, 0.0 games/s, loss 2.31");
+        assert_string_equal(line, "generation 42, 0 samples, 0.0 games/s, loss 2.31");
+        atomic_store(&f->segment->trainer->state, TRAINER_FILLING);
+        status_line(&f->sources, line, sizeof(line));
+        assert_string_equal(line, "filling, 0 of 2000 samples that training starts with: generation 42, "
+                                  "0 samples, 0.0 games/s, loss 2.31");
+        atomic_store(&f->segment->header->pause, 1);
+        status_line(&f->sources, line, sizeof(line));
+        assert_string_equal(line, "paused: generation 42, 0 samples, 0.0 games/s, loss 2.31");
 }
 
 int main(void) {

@@ -97,9 +97,11 @@ static void append(struct fixture *f) {
         assert_int_equal(window_append(f->window, &item, 1), 0);
 }
 
-static void run_until_durable(struct fixture *f) {
-        while (window_durable(f->window) != window_tail(f->window))
+static void run_until_durable(struct fixture *f, struct window_sync *s) {
+        while (window_durable(f->window) != window_tail(f->window)) {
+                window_sync_look(s);
                 assert_true(sd_event_run(f->event, EVENT_LIMIT_US) > 0);
+        }
 }
 
 static void check_both_ways(struct fixture *f, bool allow_uring) {
@@ -111,12 +113,19 @@ static void check_both_ways(struct fixture *f, bool allow_uring) {
         assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, f->disk, &s), 0);
         append(f);
         assert_int_equal(window_durable(f->window), 0);
-        run_until_durable(f);
+        run_until_durable(f, s);
         append(f);
         append(f);
         assert_true(window_durable(f->window) < window_tail(f->window));
-        run_until_durable(f);
+        run_until_durable(f, s);
         assert_int_equal(window_durable(f->window), 3);
+        /* with nothing to sync nothing wakes the loop, however short the interval is */
+        window_sync_look(s);
+        assert_int_equal(sd_event_run(f->event, 20 * INTERVAL_US), 0);
+        append(f);
+        window_sync_look(s);
+        assert_true(sd_event_run(f->event, EVENT_LIMIT_US) > 0);
+        run_until_durable(f, s);
         assert_int_equal(window_sync_error(s), 0);
         disk_drain(f->disk);
         window_sync_free(s);
@@ -139,9 +148,28 @@ static void test_request(void **state) {
         window_sync_request(s);
         append(f);
         window_sync_request(s); /* while one is on its way: another one after it */
-        run_until_durable(f);
+        run_until_durable(f, s);
         assert_int_equal(window_durable(f->window), 2);
         assert_true(n_calls >= 1);
+        disk_drain(f->disk);
+        window_sync_free(s);
+}
+
+/* A shorter interval counts at once, also for what waits for the longer one already. */
+static void test_interval(void **state) {
+        struct fixture *f = *state;
+        struct window_sync *s;
+
+        open_disk(f, true);
+        assert_int_equal(window_sync_new(f->event, f->window, UINT64_C(3600) * 1000000, f->disk, &s), 0);
+        append(f);
+        window_sync_look(s);
+        assert_int_equal(sd_event_run(f->event, 0), 0); /* negative control: an hour to wait */
+        window_sync_set_interval(s, INTERVAL_US);
+        run_until_durable(f, s);
+        append(f);
+        run_until_durable(f, s);
+        assert_int_equal(window_durable(f->window), 2);
         disk_drain(f->disk);
         window_sync_free(s);
 }
@@ -165,12 +193,14 @@ static void check_error(struct fixture *f, bool allow_uring) {
         open_disk(f, allow_uring);
         assert_int_equal(window_sync_new(f->event, f->window, INTERVAL_US, f->disk, &s), 0);
         append(f);
-        while (window_sync_error(s) == 0)
+        while (window_sync_error(s) == 0) {
+                window_sync_look(s);
                 assert_true(sd_event_run(f->event, EVENT_LIMIT_US) > 0);
+        }
         assert_int_equal(window_sync_error(s), -EINVAL);
         assert_int_equal(window_durable(f->window), 0);
         assert_true(dup3(good, fd, O_CLOEXEC) >= 0);
-        run_until_durable(f);
+        run_until_durable(f, s);
         assert_int_equal(window_sync_error(s), 0);
         disk_drain(f->disk);
         window_sync_free(s);
@@ -190,6 +220,7 @@ static void test_error_plain(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_request, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_interval, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_io_uring, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_plain, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_error_with_io_uring, set_up, tear_down),

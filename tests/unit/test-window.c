@@ -338,10 +338,56 @@ static void test_newest(void **state) {
         assert_int_equal(window_newest(w, ids, 4), 0);
         assert_int_equal(ids[2].sequence, 59);
         assert_int_equal(ids[3].incarnation, 0);
+        /* of one process alone */
+        assert_int_equal(window_newest_of(w, 2, 7, &ids[0]), 0);
+        assert_int_equal(ids[0].incarnation, 7);
+        assert_int_equal(ids[0].sequence, 29);
+        assert_int_equal(window_newest_of(w, 2, 9, &ids[0]), 0);
+        assert_int_equal(ids[0].incarnation, 0);
+        assert_int_equal(window_newest_of(w, 3, 7, &ids[0]), 0);
+        assert_int_equal(ids[0].incarnation, 0);
         append_up_to(w, 65 + 60, 3); /* what has left the window is not known any more */
         assert_int_equal(window_newest(w, ids, 3), 0);
         for (unsigned i = 0; i < 3; i++)
                 assert_int_equal(ids[i].incarnation, 3);
+}
+
+struct steps {
+        uint64_t n, n_done, n_all;
+};
+
+static void count_step(void *userdata, uint64_t n_done, uint64_t n_all) {
+        struct steps *s = userdata;
+
+        s->n++;
+        s->n_done = n_done;
+        s->n_all = n_all;
+}
+
+/* Who waits while a large window is checked is told how far that is. */
+static void test_progress(void **state) {
+        const struct place *p = *state;
+        const uint64_t n_samples = 20000;
+        struct steps s = { 0 };
+        struct sample_id ids[4];
+        struct window *w;
+
+        window_free(open_window(p, "window", n_samples));
+        window_on_progress(count_step, &s);
+        w = open_window(p, "window", n_samples);
+        assert_in_range(s.n, 3, 100);
+        assert_int_equal(s.n_all, n_samples + GAME_MAX_PLIES);
+        assert_in_range(s.n_done, n_samples / 2, s.n_all);
+        append_up_to(w, 9000, 1);
+        s = (struct steps){ 0 };
+        assert_int_equal(window_newest(w, ids, 4), 0);
+        assert_int_equal(s.n_all, 9000);
+        assert_in_range(s.n_done, 4500, 8999);
+        window_on_progress(NULL, NULL);
+        s = (struct steps){ 0 };
+        assert_int_equal(window_newest(w, ids, 4), 0);
+        assert_int_equal(s.n, 0);
+        window_free(w);
 }
 
 static void test_trainer_maps_read_only(void **state) {
@@ -952,6 +998,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(test_incarnations_are_never_used_twice, setup_on_disk,
                                                 teardown),
                 cmocka_unit_test_setup_teardown(test_newest, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_progress, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_trainer_maps_read_only, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_lying_headers_are_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_numbers_are_bounded, setup, teardown),
