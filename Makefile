@@ -37,9 +37,10 @@ Q        := $(if $(filter 1,$(V)),,@)
 say       = $(if $(filter 1,$(V)),,@echo "  $(1)")
 
 # Debian packages: to build and run, and what the tests need on top.
-packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev libseccomp-dev \
-	libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
-packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs socat python3
+packages_build := build-essential $(if $(TORCH),,libtorch-dev libopenblas0-serial) libdnnl-dev liburing-dev \
+	libseccomp-dev libmsgpack-dev libsystemd-dev libcjson-dev libinih-dev libisal-dev jq
+packages_check := libcmocka-dev mandoc nlohmann-json3-dev libsimdjson-dev rapidjson-dev locales spin e2fsprogs xfsprogs btrfs-progs \
+	socat python3 systemd
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
@@ -232,7 +233,7 @@ check: deps-check
 	$(Q)$(MAKE) WERROR=1 check-built
 
 .PHONY: check-built
-check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-man kill-built
+check-built: all $(addprefix $(B)/tests/unit/,$(unit_tests)) $(addprefix $(B)/tests/fuzz/,$(fuzz_targets)) $(e2e_helpers) $(fault_tests) check-headers check-includes check-events check-man kill-built
 	@tests/run-all $(B) $(unit_tests) $(fuzz_targets) $(e2e_tests) $(addprefix kill-,$(kill_forms)) $(more_tests) $(addprefix fault-,$(fault_forms))
 
 ## check-long: the same with the long forms of the tests that have one, which takes hours
@@ -260,6 +261,10 @@ check-headers:
 .PHONY: check-includes
 check-includes:
 	@tests/check-includes
+# Events: the table, the calls, the catalog and the manual agree.
+.PHONY: check-events
+check-events:
+	@tests/check-events
 .PHONY: check-man
 check-man:
 	@out=$$(mandoc -Tlint -Wwarning man/*.[1-8] 2>&1); test -z "$$out" || { echo "$$out"; exit 1; }

@@ -89,6 +89,9 @@ static const char *child_name(const struct child *c, char buf[24]) {
         return buf;
 }
 
+/* For LOG_FIELDS(). */
+#define WORKER_OF(c) LOG_NUMBER_IF(!is_trainer(c), WORKER, (c)->number)
+
 int children_find_program(const char *name, char *ret, size_t size, struct error *e) {
         char self[PATH_MAX];
         ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -253,8 +256,8 @@ static uint64_t healthy_ns(const struct child *c) {
         return c->first_beat_ns ? c->last_beat_ns - c->first_beat_ns : 0;
 }
 
-/* Start it again in @delay_ns; c->last_exit says what happened. */
-static void child_back_off(struct child *c, uint64_t delay_ns) {
+/* Start it again in @delay_ns; c->last_exit says what happened. @started: it ran, and crashed. */
+static void child_back_off(struct child *c, bool started, uint64_t delay_ns) {
         char name[24];
         int r;
 
@@ -263,13 +266,19 @@ static void child_back_off(struct child *c, uint64_t delay_ns) {
                 r = sd_event_source_set_enabled(c->restart, SD_EVENT_ONESHOT);
         if (r < 0) {
                 c->phase = CHILD_PARKED;
-                log_error("%s parked: no timer for its next start: %s; `azparctl resume` tries again",
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked: no timer for its next start: %s; `azparctl resume` tries again",
                           child_name(c, name), strerror(-r));
                 return;
         }
         c->phase = CHILD_BACKOFF;
-        log_warning("%s: %s; starting it again in %.1f s", child_name(c, name), c->last_exit,
-                    (double) delay_ns / NS_PER_S);
+        log_event(started ? LOG_EVENT_CHILD_CRASHED : LOG_EVENT_CHILD_NOT_STARTED,
+                  LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                             LOG_TEXT(REASON, c->last_exit)),
+                  "%s: %s; starting it again in %.1f s", child_name(c, name), c->last_exit,
+                  (double) delay_ns / NS_PER_S);
 }
 
 /* The child crashed; c->last_exit says how. */
@@ -280,15 +289,21 @@ static void child_crashed(struct child *c, bool hopeless) {
 
         r = backoff_crashed(&c->backoff, healthy_ns(c), hopeless, c->children->restart_limit, &delay_ns);
         if (r == BACKOFF_E_RESTART) {
-                child_back_off(c, delay_ns);
+                child_back_off(c, true, delay_ns);
                 return;
         }
         c->phase = CHILD_PARKED;
         if (hopeless)
-                log_error("%s parked: %s, so another start cannot help; `azparctl resume` tries again",
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked: %s, so another start cannot help; `azparctl resume` tries again",
                           child_name(c, name), c->last_exit);
         else
-                log_error("%s parked after %ju crashes at once in a row, the last one: %s; `azparctl resume` "
+                log_event(LOG_EVENT_CHILD_PARKED,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_TEXT(REASON, c->last_exit)),
+                          "%s parked after %ju crashes at once in a row, the last one: %s; `azparctl resume` "
                           "tries again",
                           child_name(c, name), (uintmax_t) c->backoff.n_crashes, c->last_exit);
 }
@@ -339,7 +354,7 @@ static void child_ended(struct child *c, const siginfo_t *si) {
         if (renewed)
                 child_start(c); /* it was told to leave, and is wanted again */
         else if (is_excused(si))
-                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
+                child_back_off(c, true, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
         else
                 child_crashed(c, si->si_code == CLD_EXITED && si->si_status == EX_CONFIG);
 }
@@ -429,7 +444,7 @@ static void child_start(struct child *c) {
                 /* Not its fault but the machine's or ours, and it may pass: that never parks it. */
                 (void) snprintf(c->last_exit, sizeof(c->last_exit), "not started: %.48s", e.text);
                 c->renewal = CHILD_RENEWAL_NONE;
-                child_back_off(c, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
+                child_back_off(c, false, MIN(backoff_delay(&c->backoff), BACKOFF_EXCUSED_NS));
                 return;
         }
         c->beat = c->children->ops.heartbeat(c->children->userdata, c);
@@ -653,8 +668,12 @@ void children_watch(struct children *s, uint64_t now_ns) {
                 c->last_beat_ns = MIN(c->last_beat_ns + excused, now_ns);
                 if (now_ns - c->last_beat_ns <= s->heartbeat_timeout_ns)
                         continue;
-                log_warning("%s (pid %d) has been silent for %.4g s: killing it", child_name(c, name),
-                            (int) c->pid, (double) (now_ns - c->last_beat_ns) / NS_PER_S);
+                log_event(LOG_EVENT_CHILD_HUNG,
+                          LOG_FIELDS(LOG_TEXT(CHILD, child_name(c, name)), WORKER_OF(c),
+                                     LOG_NUMBER(CHILD_PID, c->pid),
+                                     LOG_NUMBER(SECONDS, (now_ns - c->last_beat_ns) / NS_PER_S)),
+                          "%s (pid %d) has been silent for %.4g s: killing it", child_name(c, name),
+                          (int) c->pid, (double) (now_ns - c->last_beat_ns) / NS_PER_S);
                 c->silent = true;
                 child_signal(c, SIGKILL);
         }

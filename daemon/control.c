@@ -142,7 +142,8 @@ void control_admit(struct control *c, int fd, const struct ucred *peer) {
         }
         r = control_client_new(c, place, fd, peer);
         if (r < 0)
-                log_warning("could not serve a control connection: %s", strerror(-r));
+                log_event(LOG_EVENT_CONTROL_FAILED, LOG_FIELDS(LOG_NUMBER(ERRNO, -r)),
+                          "could not serve a control connection: %s", strerror(-r));
 }
 static_assert(CONTROL_MAX_CLIENTS == 64, "the message above says so");
 
@@ -178,7 +179,8 @@ static int on_connection(sd_event_source *s, int fd, uint32_t revents, void *use
                 r = accept_one(c);
         if (r < 0) {
                 /* The connection stays in the queue and would wake the loop without end. */
-                log_warning("could not accept a control connection: %s", strerror(-r));
+                log_event(LOG_EVENT_CONTROL_FAILED, LOG_FIELDS(LOG_NUMBER(ERRNO, -r)),
+                          "could not accept a control connection: %s", strerror(-r));
                 rest(c, ACCEPT_NS, false);
         }
         return 0;

@@ -425,9 +425,12 @@ static int run_request(struct control_client *c, const struct request *r, cJSON 
                                  "'%s' is for root and user id %u; you are user id %u, which may only look",
                                  r->command->name, (unsigned) geteuid(), (unsigned) c->peer.uid);
         /* an import asks for every file of thousands */
-        log_line(r->command->flags & FILES ? LOG_LEVEL_DEBUG : LOG_LEVEL_NOTICE,
-                 "'%s' asked for by user id %u, pid %d", r->command->name, (unsigned) c->peer.uid,
-                 (int) c->peer.pid);
+        if (!(r->command->flags & FILES))
+                log_event(LOG_EVENT_COMMAND,
+                          LOG_FIELDS(LOG_TEXT(COMMAND, r->command->name), LOG_NUMBER(CLIENT_UID, c->peer.uid),
+                                     LOG_NUMBER(CLIENT_PID, c->peer.pid)),
+                          "'%s' asked for by user id %u, pid %d", r->command->name, (unsigned) c->peer.uid,
+                          (int) c->peer.pid);
         return r->command->run(c, r, ret_answer, e);
 }
 

@@ -95,8 +95,11 @@ static void check_ready(struct daemon *d) {
         d->ready = true;
         make_status_line(d, line);
         notify_ready(&d->notify, line);
-        log_info("ready: generation %ju, %u workers", (uintmax_t) d->publication.info.generation,
-                 d->n_desired);
+        log_event(LOG_EVENT_READY,
+                  LOG_FIELDS(LOG_NUMBER(GENERATION, d->publication.info.generation),
+                             LOG_NUMBER(WORKERS, d->n_desired)),
+                  "ready: generation %ju, %u workers", (uintmax_t) d->publication.info.generation,
+                  d->n_desired);
 }
 
 /* A child that hangs is killed by the tick; only one that cannot die holds us up. */
@@ -145,8 +148,9 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) source;
         (void) usec;
         if (children_n_workers_running(d->children) > 0)
-                log_warning("%u workers did not stop in time: killing them",
-                            children_n_workers_running(d->children));
+                log_event(LOG_EVENT_STOP_LATE, LOG_FIELDS(LOG_NUMBER(SECONDS, WORKER_GRACE_US / 1000000)),
+                          "%u workers did not stop in time: killing them",
+                          children_n_workers_running(d->children));
         children_kill_workers(d->children);
         return 0;
 }
@@ -156,9 +160,10 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
 
         (void) source;
         (void) usec;
-        log_warning("the trainer did not save within service.stop_timeout (%.4g s): killing it; the last "
-                    "checkpoint stays",
-                    d->config.service_stop_timeout);
+        log_event(LOG_EVENT_STOP_LATE, LOG_FIELDS(LOG_NUMBER(SECONDS, d->config.service_stop_timeout)),
+                  "the trainer did not save within service.stop_timeout (%.4g s): killing it; the last "
+                  "checkpoint stays",
+                  d->config.service_stop_timeout);
         children_kill_all(d->children);
         return 0;
 }
@@ -168,7 +173,7 @@ static void begin_stop(struct daemon *d, const char *why) {
 
         if (d->stopping)
                 return;
-        log_notice("stopping: %s", why);
+        log_event(LOG_EVENT_STOPPING, LOG_FIELDS(LOG_TEXT(REASON, why)), "stopping: %s", why);
         d->stopping = true;
         refill_stop(d->refill);
         make_status_line(d, line);
@@ -198,7 +203,8 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *si,
                 *came_before = true;
         (void) snprintf(why, sizeof(why), "SIG%s", sigabbrev_np((int) si->ssi_signo));
         if (impatient) {
-                log_warning("%s again: not waiting for the trainer's checkpoint", why);
+                log_event(LOG_EVENT_STOP_FORCED, LOG_FIELDS(LOG_TEXT(REASON, why)),
+                          "%s again: not waiting for the trainer's checkpoint", why);
                 children_kill_all(d->children);
         } else if (d->stopping)
                 log_notice("%s: stopping already, the trainer saves", why);
@@ -343,6 +349,16 @@ static void follow_throttle(struct daemon *d) {
         atomic_store_explicit(&d->segment->header->throttle, on, memory_order_relaxed);
 }
 
+static void follow_trouble(struct daemon *d, uint64_t now_ns) {
+        struct status_sources s = sources(d);
+        char reason[STATUS_REASON_MAX];
+
+        if (d->stopping)
+                return;
+        (void) status_is_degraded(&s, reason);
+        trouble_update(&d->trouble, reason, now_ns);
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         uint64_t now_ns = clock_now_ns();
@@ -359,6 +375,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         control_poll(d->control);
         disk_poll(d->disk); /* what the kernel did not take at once */
         refill_tick(d->refill);
+        follow_trouble(d, now_ns);
         tell_systemd(d);
         return start_timer(source, TICK_US);
 }
@@ -387,7 +404,9 @@ static void child_ended(void *userdata, struct child *c) {
         /* SIGTERM ends only a trainer that is about to begin: it has learned nothing yet. */
         if (c->number == CHILDREN_TRAINER && d->stopping && !c->killed_ns &&
             strcmp(c->last_exit, "exit status 0") != 0 && strncmp(c->last_exit, "signal 15", 9) != 0)
-                log_warning(
+                log_event(
+                        LOG_EVENT_STEPS_LOST,
+                        LOG_FIELDS(LOG_TEXT(REASON, c->last_exit), LOG_NUMBER(STEP, d->checkpoint_step)),
                         "the trainer could not save at the end (%s): what it learned since the checkpoint at "
                         "step %ju is lost",
                         c->last_exit, (uintmax_t) d->checkpoint_step);
@@ -448,7 +467,8 @@ static int control_set_workers(void *userdata, unsigned n, struct error *e) {
                                  "%u workers: at most %u can be set while running (selfplay.max_workers)", n,
                                  d->segment->n_workers);
         daemon_set_workers(d, n);
-        log_notice("number of workers: %u from now on", n);
+        log_event(LOG_EVENT_WORKERS_CHANGED, LOG_FIELDS(LOG_NUMBER(WORKERS, n)),
+                  "number of workers: %u from now on", n);
         return 0;
 }
 
@@ -461,7 +481,8 @@ static int control_set_paused(void *userdata, bool paused, struct error *e) {
         atomic_store_explicit(&d->segment->header->pause, paused, memory_order_release);
         if (!paused)
                 children_unpark(d->children);
-        log_notice("%s", paused ? "paused" : "resumed");
+        log_event(paused ? LOG_EVENT_PAUSED : LOG_EVENT_RESUMED, LOG_NO_FIELDS, "%s",
+                  paused ? "paused" : "resumed");
         return 0;
 }
 
@@ -641,9 +662,10 @@ static int open_disk(struct daemon *d) {
         if (r < 0)
                 return r;
         if (refused < 0)
-                log_warning("io_uring is not available (%s): azpard waits for its disk where it must read or "
-                            "sync",
-                            strerror(-refused));
+                log_event(LOG_EVENT_URING_REFUSED, LOG_FIELDS(LOG_NUMBER(ERRNO, -refused)),
+                          "io_uring is not available (%s): azpard waits for its disk where it must read or "
+                          "sync",
+                          strerror(-refused));
         r = sd_event_add_io(d->event, &d->disk_source, disk_event_fd(d->disk), EPOLLIN, on_disk, d);
         if (r < 0)
                 return r;
@@ -716,7 +738,8 @@ static int run_loop(struct daemon *d) {
                 }
                 if (++n_failures == LOOP_FAILURES)
                         return r;
-                log_warning("event loop: %s; trying again", strerror(-r));
+                log_event(LOG_EVENT_LOOP_FAILED, LOG_FIELDS(LOG_NUMBER(ERRNO, -r)),
+                          "event loop: %s; trying again", strerror(-r));
                 clock_sleep_ns(LOOP_PAUSE_NS);
                 /* A timer that could not be armed is not armed again before one of them is changed. */
                 (void) sd_event_source_set_time_relative(d->tick, 0);
@@ -745,6 +768,7 @@ int daemon_run(struct daemon *d, struct error *e) {
 }
 
 int daemon_finish(struct daemon *d, struct error *e) {
+        uint64_t n_samples, step;
         int r;
 
         d->control = (control_free(d->control), NULL);
@@ -753,10 +777,12 @@ int daemon_finish(struct daemon *d, struct error *e) {
         d->refill = (refill_free(d->refill), NULL);
         d->sync = (window_sync_free(d->sync), NULL);
         r = handover_leave(d, e);
-        log_notice("stopped: %ju samples in the window, checkpoint at step %ju",
-                   (uintmax_t) (window_tail(d->window) - window_first(d->window)),
-                   (uintmax_t) atomic_load_explicit(&d->segment->trainer->checkpoint_step,
-                                                    memory_order_relaxed));
+        n_samples = window_tail(d->window) - window_first(d->window);
+        /* Relaxed: nobody else is left. */
+        step = atomic_load_explicit(&d->segment->trainer->checkpoint_step, memory_order_relaxed);
+        log_event(LOG_EVENT_STOPPED, LOG_FIELDS(LOG_NUMBER(SAMPLES, n_samples), LOG_NUMBER(STEP, step)),
+                  "stopped: %ju samples in the window, checkpoint at step %ju", (uintmax_t) n_samples,
+                  (uintmax_t) step);
         notify_flush(&d->notify);
         return r;
 }

@@ -29,6 +29,7 @@
 #include "daemon/refill.h"
 #include "daemon/statedir.h"
 #include "daemon/throttle.h"
+#include "daemon/trouble.h"
 #include "daemon/usage.h"
 #include "daemon/window_sync.h"
 
@@ -62,6 +63,7 @@ struct daemon {
         struct rates *rates;
         struct usage usage;
         struct throttle throttle;
+        struct trouble trouble;
         sd_event_source *drain; /* take in from the lanes */
         sd_event_source *wake, *tick, *watchdog, *grace, *deadline, *disk_source;
         sd_event_source *signals[3];

@@ -61,8 +61,9 @@ static int take_in(struct daemon *d, struct segment *s, const char *where, const
                         "could not write the replay window; what was committed stays in %s for the "
                         "next start",
                         where);
-        log_notice("the last azpard did not finish: took over %ju samples from the lanes it left in %s",
-                   (uintmax_t) n_samples, where);
+        log_event(LOG_EVENT_SAMPLES_TAKEN_OVER, LOG_FIELDS(LOG_NUMBER(SAMPLES, n_samples)),
+                  "the last azpard did not finish: took over %ju samples from the lanes it left in %s",
+                  (uintmax_t) n_samples, where);
         PAUSE_POINT(START_BEFORE_EMPTY);
         segment_empty(s);
         return 0;
@@ -78,7 +79,8 @@ static int take_stored(struct daemon *d, int fd, struct error *e) {
         }
         r = segment_open_fd(fd, &s, e);
         if (r == -ESTALE || r == -EBADMSG) {
-                log_warning("%s: given back to systemd and forgotten", e->text);
+                log_event(LOG_EVENT_SEGMENT_FORGOTTEN, LOG_FIELDS(LOG_TEXT(REASON, e->text)),
+                          "%s: given back to systemd and forgotten", e->text);
                 return 0;
         }
         return r < 0 ? r : take_in(d, s, "systemd's fd store", "stop the unit", e);
@@ -94,7 +96,8 @@ static int take_named(struct daemon *d, struct error *e) {
         if (r == -ENOENT)
                 return 0;
         if (r == -ESTALE)
-                log_notice("%s: removed", e->text);
+                log_event(LOG_EVENT_SEGMENT_REMOVED, LOG_FIELDS(LOG_TEXT(REASON, e->text)), "%s: removed",
+                          e->text);
         else if (r == 0)
                 r = take_in(d, s, where, "remove the file", e);
         if (r < 0 && r != -ESTALE)
@@ -158,19 +161,24 @@ static void keep_segment(const struct daemon *d) {
         for (uint32_t slot = 0; slot < d->segment->n_workers; slot++)
                 n_bytes += lane_used(&d->segment->lanes[slot]);
         if (segment_has_name(d->segment->fd, d->instance))
-                log_warning("%ju bytes of samples stay in /dev/shm/azpar.%s for the next start",
-                            (uintmax_t) n_bytes, d->instance);
+                log_event(LOG_EVENT_SAMPLES_KEPT, LOG_FIELDS(LOG_NUMBER(BYTES, n_bytes)),
+                          "%ju bytes of samples stay in /dev/shm/azpar.%s for the next start",
+                          (uintmax_t) n_bytes, d->instance);
         else
-                log_warning("/dev/shm/azpar.%s is gone: %ju bytes of samples are left to systemd's fd store, "
-                            "which keeps them over a restart and not over a stop",
-                            d->instance, (uintmax_t) n_bytes);
+                log_event(LOG_EVENT_SAMPLES_KEPT, LOG_FIELDS(LOG_NUMBER(BYTES, n_bytes)),
+                          "/dev/shm/azpar.%s is gone: %ju bytes of samples are left to systemd's fd store, "
+                          "which keeps them over a restart and not over a stop",
+                          d->instance, (uintmax_t) n_bytes);
         if (rescue_save(d->window, d->instance, d->state.path, &e) < 0)
-                log_warning("%ju samples of the replay window are not on the disk and lost when it is "
-                            "unmounted: %s",
-                            (uintmax_t) n_samples, e.text);
+                log_event(LOG_EVENT_SAMPLES_NOT_DURABLE,
+                          LOG_FIELDS(LOG_NUMBER(SAMPLES, n_samples), LOG_TEXT(REASON, e.text)),
+                          "%ju samples of the replay window are not on the disk and lost when it is "
+                          "unmounted: %s",
+                          (uintmax_t) n_samples, e.text);
         else if (n_samples > 0)
-                log_warning("so do the %ju samples that the replay window has but not the disk",
-                            (uintmax_t) n_samples);
+                log_event(LOG_EVENT_SAMPLES_KEPT, LOG_FIELDS(LOG_NUMBER(SAMPLES, n_samples)),
+                          "so do the %ju samples that the replay window has but not the disk",
+                          (uintmax_t) n_samples);
 }
 
 int handover_leave(struct daemon *d, struct error *e) {
@@ -185,8 +193,9 @@ int handover_leave(struct daemon *d, struct error *e) {
         PAUSE_POINT(FINISH_UNLINKED);
         notify_forget_segment(&d->notify);
         if (r == -ENOENT) {
-                log_warning("/dev/shm/azpar.%s was removed while azpard ran; nothing is lost by that",
-                            d->instance);
+                log_event(LOG_EVENT_SEGMENT_GONE, LOG_NO_FIELDS,
+                          "/dev/shm/azpar.%s was removed while azpard ran; nothing is lost by that",
+                          d->instance);
                 return 0;
         }
         return r < 0 ? error_errno(e, r, "could not remove /dev/shm/azpar.%s", d->instance) : 0;

@@ -93,8 +93,9 @@ void imports_free(struct imports *m) {
 
 void imports_note(struct imports *m, uint64_t name, uint64_t sequence, uint64_t number) {
         if (note(m, name, sequence, number) < 0)
-                log_warning("out of memory: an imported file may not be recognised before azpard is started "
-                            "again");
+                log_event(LOG_EVENT_IMPORT_FORGOTTEN, LOG_NO_FIELDS,
+                          "out of memory: an imported file may not be recognised before azpard is started "
+                          "again");
 }
 
 bool imports_find(const struct imports *m, uint64_t name, uint64_t first, uint64_t *ret_sequence) {

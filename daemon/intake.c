@@ -187,8 +187,11 @@ static void count_bad(struct intake *i, uint32_t slot, const char *why) {
         s->n_unlogged++;
         if (s->logged_ns && now - s->logged_ns < LOG_INTERVAL_NS)
                 return;
-        log_warning("lane %ju: skipped %ju bad record%s, the last one: %s", (uintmax_t) slot,
-                    (uintmax_t) s->n_unlogged, s->n_unlogged == 1 ? "" : "s", why);
+        log_event(LOG_EVENT_RECORDS_SKIPPED,
+                  LOG_FIELDS(LOG_NUMBER(WORKER, slot), LOG_NUMBER(RECORDS, s->n_unlogged),
+                             LOG_TEXT(REASON, why)),
+                  "lane %ju: skipped %ju bad record%s, the last one: %s", (uintmax_t) slot,
+                  (uintmax_t) s->n_unlogged, s->n_unlogged == 1 ? "" : "s", why);
         s->logged_ns = now;
         s->n_unlogged = 0;
 }
@@ -198,11 +201,14 @@ static int append(struct intake *i, size_t n_items) {
         int r = window_append(i->window, i->items, n_items);
 
         if (r < 0 && r != i->error)
-                log_error("could not write the replay window: %s; samples wait in the lanes, and it is tried "
+                log_event(LOG_EVENT_WINDOW_FAILED,
+                          LOG_FIELDS(LOG_TEXT(REASON, "could not write the replay window"),
+                                     LOG_NUMBER(ERRNO, -r)),
+                          "could not write the replay window: %s; samples wait in the lanes, and it is tried "
                           "again every second",
                           strerror(-r));
         else if (r == 0 && i->error)
-                log_notice("replay window: writing works again");
+                log_event(LOG_EVENT_WINDOW_RECOVERED, LOG_NO_FIELDS, "replay window: writing works again");
         i->error = r;
         return r;
 }
@@ -299,7 +305,8 @@ static int take_one(struct intake *i, struct segment *seg, uint32_t slot) {
         case LANE_E_EMPTY:
                 return LANE_E_EMPTY;
         default:
-                log_error("lane %ju: its framing or indices lie; nothing more is read from it",
+                log_event(LOG_EVENT_LANE_BROKEN, LOG_FIELDS(LOG_NUMBER(WORKER, slot)),
+                          "lane %ju: its framing or indices lie; nothing more is read from it",
                           (uintmax_t) slot);
                 s->broken = true;
                 i->n_broken++;
@@ -349,7 +356,8 @@ int intake_finish_slot(struct intake *i, struct segment *seg, uint32_t slot) {
         s->counts.lanes_reset++;
         s->broken = false;
         i->n_broken--;
-        log_warning("lane %ju: emptied, %ju bytes lost", (uintmax_t) slot, (uintmax_t) n_bytes);
+        log_event(LOG_EVENT_LANE_EMPTIED, LOG_FIELDS(LOG_NUMBER(WORKER, slot), LOG_NUMBER(BYTES, n_bytes)),
+                  "lane %ju: emptied, %ju bytes lost", (uintmax_t) slot, (uintmax_t) n_bytes);
         return 0;
 }
 

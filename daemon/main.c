@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <sysexits.h>
 #include "common/base/clock.h"
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 #include "common/base/version.h"
@@ -64,12 +65,15 @@ static int open_window(struct daemon *d, struct error *e) {
         if (r < 0)
                 return r;
         if (n_rescued > 0)
-                log_notice("replay window: put %ju samples back that the last azpard could not bring to the "
-                           "disk",
-                           (uintmax_t) n_rescued);
+                log_event(LOG_EVENT_SAMPLES_TAKEN_OVER, LOG_FIELDS(LOG_NUMBER(SAMPLES, n_rescued)),
+                          "replay window: put %ju samples back that the last azpard could not bring to the "
+                          "disk",
+                          (uintmax_t) n_rescued);
         if (window_n_damaged(d->window) > 0)
-                log_warning("replay window: %ju damaged samples left out",
-                            (uintmax_t) window_n_damaged(d->window));
+                log_event(LOG_EVENT_WINDOW_DAMAGED,
+                          LOG_FIELDS(LOG_NUMBER(SAMPLES, window_n_damaged(d->window))),
+                          "replay window: %ju damaged samples left out",
+                          (uintmax_t) window_n_damaged(d->window));
         d->window_read_fd = openat(d->state.fd, "window", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
         if (d->window_read_fd < 0)
                 return error_errno(e, -errno, "could not open 'window' again");
@@ -166,6 +170,9 @@ static int start(struct daemon *d, const struct options *o, struct error *e) {
         if (r < 0)
                 return r;
         options_instance(o, d->state.path, d->instance);
+        log_set_fields(LOG_FIELDS(LOG_TEXT(INSTANCE, d->instance)));
+        if (setenv(LOG_INSTANCE_VARIABLE, d->instance, 1) < 0) /* for children */
+                return error_errno(e, -errno, "could not set " LOG_INSTANCE_VARIABLE);
         r = options_socket_path(o, d->state.path, d->instance, socket_path, e);
         if (r < 0)
                 return r;
@@ -207,11 +214,12 @@ static int configure(struct daemon *d, const struct options *o, struct error *e)
 
 static int run(struct daemon *d, const struct options *o) {
         struct error e = ERROR_INIT;
+        uint64_t n_samples;
         int r;
 
         r = start(d, o, &e);
         if (r < 0) {
-                log_error("%s", e.text);
+                log_event(LOG_EVENT_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "%s", e.text);
                 /* Nothing was committed to a segment that no worker has seen. */
                 if (d->segment) {
                         (void) segment_unlink(d->instance);
@@ -220,14 +228,16 @@ static int run(struct daemon *d, const struct options *o) {
                 }
                 return EXIT_FAILURE;
         }
-        log_notice("azpard %s: %s in '%s', instance %s, %u workers, %ju samples in the window", AZPAR_VERSION,
-                   d->game->rules, d->state.path, d->instance, d->n_desired,
-                   (uintmax_t) (window_tail(d->window) - window_first(d->window)));
+        n_samples = window_tail(d->window) - window_first(d->window);
+        log_event(LOG_EVENT_STARTED,
+                  LOG_FIELDS(LOG_NUMBER(WORKERS, d->n_desired), LOG_NUMBER(SAMPLES, n_samples)),
+                  "azpard %s: %s in '%s', instance %s, %u workers, %ju samples in the window", AZPAR_VERSION,
+                  d->game->rules, d->state.path, d->instance, d->n_desired, (uintmax_t) n_samples);
         r = daemon_run(d, &e);
         if (r == 0)
                 r = daemon_finish(d, &e);
         if (r < 0)
-                log_error("%s", e.text);
+                log_event(LOG_EVENT_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "%s", e.text);
         return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -237,15 +247,18 @@ int main(int argc, char **argv) {
         struct error e = ERROR_INIT;
 
         log_open("azpard", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         (void) signal(SIGPIPE, SIG_IGN); /* a client or a log reader that went away must not end us */
         if (notify_init(&d.notify, &e) < 0) {
-                log_error("%s", e.text);
+                log_event(LOG_EVENT_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "%s", e.text);
                 return EXIT_FAILURE;
         }
         if (options_parse(argc, argv, &o, &e) < 0) {
-                log_error("%s", e.text);
+                log_event(LOG_EVENT_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "%s", e.text);
                 return EX_USAGE;
         }
+        if (o.instance || !o.state) /* start() knows the others' */
+                log_set_fields(LOG_FIELDS(LOG_TEXT(INSTANCE, o.instance ? o.instance : "default")));
         if (o.task == OPTIONS_HELP) {
                 options_print_help();
                 return EXIT_SUCCESS;
@@ -255,7 +268,7 @@ int main(int argc, char **argv) {
                 return EXIT_SUCCESS;
         }
         if (configure(&d, &o, &e) < 0) {
-                log_error("%s", e.text);
+                log_event(LOG_EVENT_CONFIG_REFUSED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "%s", e.text);
                 return EX_CONFIG;
         }
         if (o.task == OPTIONS_CHECK) {

@@ -32,7 +32,8 @@
 /* ---- what systemd gives ---- */
 
 static void close_passed(int fd, const char *name, const char *why) {
-        log_warning("descriptor %d, passed by systemd as '%.64s', %s: closed", fd, name, why);
+        log_event(LOG_EVENT_SYSTEMD_TROUBLE, LOG_NO_FIELDS,
+                  "descriptor %d, passed by systemd as '%.64s', %s: closed", fd, name, why);
         (void) close(fd);
 }
 
@@ -73,7 +74,8 @@ static int take_address(struct notify *n, struct error *e) {
         if (!address || !*address)
                 return 0;
         if ((address[0] != '/' && address[0] != '@') || !address[1] || strlen(address) >= room)
-                log_warning(
+                log_event(
+                        LOG_EVENT_SYSTEMD_TROUBLE, LOG_NO_FIELDS,
                         "NOTIFY_SOCKET '%.120s' is no address of a Unix socket: nobody is told how azpard is",
                         address);
         else {
@@ -95,7 +97,8 @@ int notify_init(struct notify *n, struct error *e) {
                 result = r;
         r = sd_watchdog_enabled(1, &n->watchdog_us);
         if (r < 0)
-                log_warning("WATCHDOG_USEC or WATCHDOG_PID is wrong: %s; no watchdog is fed", strerror(-r));
+                log_event(LOG_EVENT_SYSTEMD_TROUBLE, LOG_NO_FIELDS,
+                          "WATCHDOG_USEC or WATCHDOG_PID is wrong: %s; no watchdog is fed", strerror(-r));
         if (r <= 0)
                 n->watchdog_us = 0;
         return result;
@@ -167,7 +170,8 @@ static int tell(struct notify *n, const char *text, int fd) {
         int r = send_message(n, text, fd);
 
         if (r < 0 && r != n->error) {
-                log_warning("could not tell systemd how azpard is: %s", strerror(-r));
+                log_event(LOG_EVENT_SYSTEMD_TROUBLE, LOG_NO_FIELDS,
+                          "could not tell systemd how azpard is: %s", strerror(-r));
                 n->error = r;
         }
         return r;

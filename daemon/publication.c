@@ -9,6 +9,8 @@
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
 
+#define TELL_NS (3600 * NS_PER_S)
+
 static int check_file(const struct publication *p, struct model_info *ret, struct error *e) {
         struct model_info info;
         int r;
@@ -49,6 +51,7 @@ void publication_announce(struct publication *p, struct segment *s) {
         if (p->info.generation == 0)
                 return;
         PAUSE_POINT(ANNOUNCE_BEFORE);
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(GENERATION, p->info.generation)));
         p->announced_ns = clock_now_ns();
         p->age_ns = now_us > p->info.unix_us ? (now_us - p->info.unix_us) * 1000 : 0;
         /* Relaxed: the store of the generation publishes this one. */
@@ -69,9 +72,23 @@ static void refuse(struct publication *p, uint64_t published, int r, const struc
         p->n_refused += !p->again;
         (void) snprintf(p->refused_reason, sizeof(p->refused_reason), "%s", e->text);
         if (!p->again)
-                log_error("refused generation %ju: %s", (uintmax_t) published, e->text);
+                log_event(LOG_EVENT_WEIGHTS_REFUSED,
+                          LOG_FIELDS(LOG_NUMBER(GENERATION, published), LOG_TEXT(REASON, e->text)),
+                          "refused generation %ju: %s", (uintmax_t) published, e->text);
         else if (changed)
-                log_error("could not check generation %ju, trying again: %s", (uintmax_t) published, e->text);
+                log_event(LOG_EVENT_WEIGHTS_UNREADABLE,
+                          LOG_FIELDS(LOG_NUMBER(GENERATION, published), LOG_TEXT(REASON, e->text)),
+                          "could not check generation %ju, trying again: %s", (uintmax_t) published, e->text);
+}
+
+/* The first one, and then so often that one sees it goes on. */
+static void tell_announced(struct publication *p) {
+        if (p->told_ns && p->announced_ns - p->told_ns < TELL_NS)
+                return;
+        p->told_ns = p->announced_ns;
+        log_event(LOG_EVENT_WEIGHTS_ANNOUNCED, LOG_FIELDS(LOG_NUMBER(GENERATION, p->info.generation)),
+                  "new weights: generation %ju at step %ju, %ju published since azpard started",
+                  (uintmax_t) p->info.generation, (uintmax_t) p->info.step, (uintmax_t) p->n_announced);
 }
 
 bool publication_poll(struct publication *p, struct segment *s, bool again) {
@@ -91,11 +108,13 @@ bool publication_poll(struct publication *p, struct segment *s, bool again) {
         }
         p->again = false;
         if (p->refused_reason[0])
-                log_notice("generation %ju is good again", (uintmax_t) info.generation);
+                log_event(LOG_EVENT_WEIGHTS_RECOVERED, LOG_FIELDS(LOG_NUMBER(GENERATION, info.generation)),
+                          "generation %ju is good again", (uintmax_t) info.generation);
         p->refused_reason[0] = '\0';
         p->info = info;
         p->n_announced++;
         publication_announce(p, s);
+        tell_announced(p);
         return true;
 }
 

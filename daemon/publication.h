@@ -28,6 +28,7 @@ struct publication {
         bool again;                          /* ... and could not be read */
         uint64_t announced_ns;               /* 0: nothing yet */
         uint64_t age_ns;                     /* of the model when it was announced */
+        uint64_t told_ns;                    /* when the log last said that there are new weights; 0: never */
         uint64_t n_announced, n_refused;     /* by this process */
         char refused_reason[ERROR_TEXT_MAX]; /* or why it could not be read; "": the last one was good */
 };

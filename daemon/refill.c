@@ -138,7 +138,8 @@ static void on_ready(void *userdata) {
 /* Several things that fail are told once, and not in turn with every look. */
 static void note_failure(struct refill *r, const struct error *e) {
         if (!r->failed_since && strcmp(r->logged.text, e->text) != 0) {
-                log_error("%s; trying again", e->text);
+                log_event(LOG_EVENT_REFILL_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e->text)), "%s; trying again",
+                          e->text);
                 r->logged = *e;
         }
         r->failed = *e;
@@ -196,7 +197,9 @@ static void reject_file(struct refill *r, const struct error *why) {
                 return;
         }
         if (s == 0) {
-                log_warning("spilled file '%s' set aside: %s", r->file.path, why->text);
+                log_event(LOG_EVENT_FILE_REJECTED,
+                          LOG_FIELDS(LOG_TEXT(FILE, r->file.path), LOG_TEXT(REASON, why->text)),
+                          "spilled file '%s' set aside: %s", r->file.path, why->text);
                 r->counts.rejected++;
         }
         spill_list_done(r->list); /* what lies there now comes with the next look */
@@ -253,8 +256,10 @@ static void note_taken(struct refill *r) {
         const struct file *f = &r->file;
 
         if (f->result.rounded > 0)
-                log_notice("'%s': the policies of %ju samples are no ratios of visits and were rounded",
-                           f->path, (uintmax_t) f->result.rounded);
+                log_event(LOG_EVENT_POLICIES_ROUNDED,
+                          LOG_FIELDS(LOG_TEXT(FILE, f->path), LOG_NUMBER(SAMPLES, f->result.rounded)),
+                          "'%s': the policies of %ju samples are no ratios of visits and were rounded",
+                          f->path, (uintmax_t) f->result.rounded);
         r->counts.bytes += (uint64_t) f->st.st_size;
         r->taken_bytes += (uint64_t) f->st.st_size;
         r->taken[r->n_taken++] = (struct taken){ .entry = f->entry, .st = f->st };
@@ -528,7 +533,7 @@ static int look(struct refill *r) {
         if (s < 0)
                 note_failure(r, &e);
         else if (!failed && r->failed.text[0]) {
-                log_notice("spilled files are taken in again");
+                log_event(LOG_EVENT_REFILL_RECOVERED, LOG_NO_FIELDS, "spilled files are taken in again");
                 r->failed = r->logged = ERROR_INIT;
         }
         r->looked_ns = clock_now_ns();
@@ -711,7 +716,8 @@ int refill_new(sd_event *event, const struct refill_options *o, struct refill **
                 return error_errno(e, s, "could not prepare for spilled files");
         s = spill_folder_clean_all(o->state_fd);
         if (s < 0)
-                log_warning("could not remove half-written spill files: %s", strerror(-s));
+                log_event(LOG_EVENT_SPILL_LEFTOVERS, LOG_FIELDS(LOG_NUMBER(ERRNO, -s)),
+                          "could not remove half-written spill files: %s", strerror(-s));
         window_sync_notify(o->sync, on_ready, r);
         *ret = TAKE_PTR(r);
         return 0;

@@ -110,17 +110,21 @@ static void take_up(struct daemon *d, struct reload_plan *p) {
 static void log_changes(const struct reload_plan *p, const char *path) {
         for (size_t i = 0; i < p->n_taken + p->n_left; i++) {
                 const struct reload_change *c = &p->changes[i];
+                bool waits = c->reload == CONFIG_RESTART;
+                char name[64];
 
-                log_notice("%s.%s: %s -> %s: %s%s", c->key->section, c->key->key, c->from, c->to,
-                           config_reload_text(c->reload),
-                           c->reload == CONFIG_RESTART ? "; the old value stays in effect" : "");
+                (void) snprintf(name, sizeof(name), "%s.%s", c->key->section, c->key->key);
+                log_event(waits ? LOG_EVENT_CONFIG_WAITS : LOG_EVENT_CONFIG_CHANGED,
+                          LOG_FIELDS(LOG_TEXT(KEY, name)), "%s: %s -> %s: %s%s", name, c->from, c->to,
+                          config_reload_text(c->reload), waits ? "; the old value stays in effect" : "");
         }
         if (p->n_taken + p->n_left == 0)
-                log_notice("reloaded %s: nothing has changed", path);
+                log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS, "reloaded %s: nothing has changed", path);
         else
-                log_notice("reloaded %s: %zu changes taken up%s%s, %zu need a restart of azpard", path,
-                           p->n_taken, p->reload & CONFIG_WORKERS ? ", workers are started anew" : "",
-                           p->reload & CONFIG_TRAINER ? ", the trainer is started anew" : "", p->n_left);
+                log_event(LOG_EVENT_CONFIG_RELOADED, LOG_NO_FIELDS,
+                          "reloaded %s: %zu changes taken up%s%s, %zu need a restart of azpard", path,
+                          p->n_taken, p->reload & CONFIG_WORKERS ? ", workers are started anew" : "",
+                          p->reload & CONFIG_TRAINER ? ", the trainer is started anew" : "", p->n_left);
 }
 
 /* For an answer, which is printable ASCII; the log has it as it is. */
@@ -155,7 +159,8 @@ int reload_run(struct daemon *d, cJSON **ret_answer, struct error *e) {
 
         r = prepare(d, path, &p, ret_answer, e);
         if (r < 0) {
-                log_error("not reloaded, the old configuration stays in effect: %s", e->text);
+                log_event(LOG_EVENT_CONFIG_REFUSED, LOG_FIELDS(LOG_TEXT(REASON, e->text)),
+                          "not reloaded, the old configuration stays in effect: %s", e->text);
                 make_printable(e->text);
                 return r;
         }

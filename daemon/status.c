@@ -165,31 +165,30 @@ static bool find_spill_trouble(const struct status_sources *s, char *reason) {
         return refill;
 }
 
-/* What keeps azpar from doing all of its work. Return: false if nothing does. */
-static bool find_degradation(const struct status_sources *s, char *reason) {
+bool status_is_degraded(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]) {
         const struct child *trainer = children_get(s->children, CHILDREN_TRAINER);
         int save_errno = (int) MIN(LOAD(s->segment->trainer->save_errno), (uint32_t) INT_MAX);
 
-        reason[0] = '\0';
+        ret_reason[0] = '\0';
         if (intake_error(s->intake))
-                (void) snprintf(reason, STATUS_REASON_MAX, "could not write the replay window: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "could not write the replay window: %s",
                                 strerror(-intake_error(s->intake)));
         else if (window_sync_error(s->sync))
-                (void) snprintf(reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "could not sync the replay window: %s",
                                 strerror(-window_sync_error(s->sync)));
         else if (trainer->phase == CHILD_PARKED)
-                (void) snprintf(reason, STATUS_REASON_MAX, "trainer is parked: %s", trainer->last_exit);
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "trainer is parked: %s", trainer->last_exit);
         else if (trainer->phase == CHILD_BACKOFF)
-                (void) snprintf(reason, STATUS_REASON_MAX, "trainer is being restarted: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "trainer is being restarted: %s",
                                 trainer->last_exit);
         else if (save_errno)
-                (void) snprintf(reason, STATUS_REASON_MAX, "the trainer could not save: %s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "the trainer could not save: %s",
                                 strerror(save_errno));
-        else if (!find_idle_workers(s, reason) && !find_spill_trouble(s, reason) &&
+        else if (!find_idle_workers(s, ret_reason) && !find_spill_trouble(s, ret_reason) &&
                  s->publication->refused_reason[0])
-                (void) snprintf(reason, STATUS_REASON_MAX, "published weights refused: %.220s",
+                (void) snprintf(ret_reason, STATUS_REASON_MAX, "published weights refused: %.220s",
                                 s->publication->refused_reason);
-        return reason[0];
+        return ret_reason[0];
 }
 
 /* What a start waits for. */
@@ -218,7 +217,7 @@ const char *status_state(const struct status_sources *s, char ret_reason[STATUS_
         ret_reason[0] = '\0';
         if (s->stopping)
                 return stopping(s, ret_reason);
-        if (find_degradation(s, ret_reason))
+        if (status_is_degraded(s, ret_reason))
                 return "degraded";
         if (LOAD(s->segment->header->pause))
                 return "paused";

@@ -51,6 +51,9 @@ struct status_sources {
  */
 const char *status_state(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]);
 
+/* Whether something keeps azpar from all of its work, and what; @ret_reason "" if nothing does. */
+bool status_is_degraded(const struct status_sources *s, char ret_reason[STATUS_REASON_MAX]);
+
 /* The whole status, new and owned by the caller. NULL: out of memory. */
 cJSON *status_build(const struct status_sources *s, uint64_t now_ns);
 

@@ -62,10 +62,13 @@ static void done(struct disk_request *request, int result) {
         s->in_flight = false;
         result = window_sync_end(s->window, result);
         if (result < 0 && result != s->error)
-                log_error("could not sync the replay window: %s; trying again every %.4g s",
+                log_event(LOG_EVENT_WINDOW_FAILED,
+                          LOG_FIELDS(LOG_TEXT(REASON, "could not sync the replay window"),
+                                     LOG_NUMBER(ERRNO, -result)),
+                          "could not sync the replay window: %s; trying again every %.4g s",
                           strerror(-result), (double) MIN(s->interval_us, RETRY_US) / 1e6);
         if (result == 0 && s->error)
-                log_notice("replay window: syncing works again");
+                log_event(LOG_EVENT_WINDOW_RECOVERED, LOG_NO_FIELDS, "replay window: syncing works again");
         s->error = result;
         if (s->error) {
                 arm(s); /* the interval may be an hour */

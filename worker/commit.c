@@ -9,6 +9,8 @@
 #include "common/base/log.h"
 #include "common/exchange/sample.h"
 
+#define CALM_NS (60 * NS_PER_S) /* without spilling, and it has ended */
+
 int commit_init(struct commit *c, const struct game *game, struct segment *s, uint32_t slot, int state_fd,
                 int wake_fd, double spill_after_s, uint64_t spill_max, struct error *e) {
         int refused = 0, r;
@@ -17,6 +19,7 @@ int commit_init(struct commit *c, const struct game *game, struct segment *s, ui
                 .segment = s,
                 .own = s->workers[slot],
                 .lane = &s->lanes[slot],
+                .slot = slot,
                 .wake_fd = wake_fd,
                 .spill_after_ns = (uint64_t) (spill_after_s * NS_PER_S),
                 .spill_max = spill_max,
@@ -25,9 +28,10 @@ int commit_init(struct commit *c, const struct game *game, struct segment *s, ui
         if (r < 0)
                 return error_errno(e, r, "could not prepare for spilling");
         if (refused < 0)
-                log_warning("worker %" PRIu32 ": io_uring is not available (%s): spill files are written by "
-                            "plain calls, which games wait for",
-                            slot, strerror(-refused));
+                log_event(LOG_EVENT_URING_REFUSED, LOG_FIELDS(LOG_NUMBER(ERRNO, -refused)),
+                          "worker %" PRIu32 ": io_uring is not available (%s): spill files are written by "
+                          "plain calls, which games wait for",
+                          slot, strerror(-refused));
         return 0;
 }
 
@@ -55,7 +59,31 @@ static void publish_counters(struct commit *c) {
         atomic_store_explicit(&c->own->spill_full, s->full, memory_order_relaxed);
 }
 
+/* Said once for as long as it does not stop for a while: a lane that is full again and again is one trouble.
+ */
+static void note_spilling(struct commit *c) {
+        if (!c->spilled_ns) {
+                c->spilled_before = spill_counters(c->spill)->samples;
+                log_event(LOG_EVENT_SPILLING_BEGAN, LOG_NO_FIELDS,
+                          "worker %" PRIu32 ": its lane has been full for %.4g s; games go to spill files",
+                          c->slot, (double) c->spill_after_ns / NS_PER_S);
+        }
+        c->spilled_ns = clock_now_ns();
+}
+
+static void note_calm(struct commit *c) {
+        uint64_t n_samples = spill_counters(c->spill)->samples - c->spilled_before;
+
+        if (!c->spilled_ns || c->full_since_ns || clock_now_ns() - c->spilled_ns < CALM_NS)
+                return;
+        c->spilled_ns = 0;
+        log_event(LOG_EVENT_SPILLING_ENDED, LOG_FIELDS(LOG_NUMBER(SAMPLES, n_samples)),
+                  "worker %" PRIu32 ": spilling has ended, %" PRIu64 " samples went to files", c->slot,
+                  n_samples);
+}
+
 void commit_poll(struct commit *c) {
+        note_calm(c);
         if (spill_is_idle(c->spill))
                 return;
         spill_poll(c->spill, spill_share(c), false);
@@ -97,6 +125,8 @@ int commit_record(struct commit *c, const unsigned char *record, size_t n_bytes,
         r = spill_add(c->spill, record, n_bytes, e);
         if (r < 0)
                 return r;
+        if (r == 0)
+                note_spilling(c);
         commit_poll(c);
         return r == SPILL_E_FULL ? COMMIT_E_WAIT : 0;
 }

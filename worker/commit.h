@@ -21,9 +21,12 @@ struct commit {
         struct segment_worker *own; /* of segment, like lane */
         struct lane *lane;
         int wake_fd;
+        uint32_t slot;
         struct spill *spill;
         uint64_t spill_after_ns, spill_max;
-        uint64_t full_since_ns; /* that the lane has been full without a break; 0: it is not */
+        uint64_t full_since_ns;  /* that the lane has been full without a break; 0: it is not */
+        uint64_t spilled_ns;     /* when a record was spilled last; 0: it is said that spilling has ended */
+        uint64_t spilled_before; /* samples that lay in spill files when it began */
 };
 
 enum {

@@ -23,6 +23,7 @@
 #include "common/base/clock.h"
 #include "common/base/config.h"
 #include "common/base/confine.h"
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/exchange/segment.h"
@@ -126,8 +127,10 @@ static void refuse_model(struct worker *w, int r, const struct error *e) {
         if (strcmp(e->text, w->refusal.text) == 0)
                 return;
         w->refusal = *e;
-        log_warning("refused model of generation %" PRIu64 ": %s%s", w->announced, e->text,
-                    w->has_weights ? "; the weights in use stay" : "");
+        log_event(LOG_EVENT_WORKER_REFUSED_WEIGHTS,
+                  LOG_FIELDS(LOG_NUMBER(GENERATION, w->announced), LOG_TEXT(REASON, e->text)),
+                  "refused model of generation %" PRIu64 ": %s%s", w->announced, e->text,
+                  w->has_weights ? "; the weights in use stay" : "");
         (void) snprintf(w->own->refused_text, sizeof(w->own->refused_text), "%.*s",
                         (int) sizeof(w->own->refused_text) - 1, e->text);
         /* release: pairs with azpard's acquire, which reads the text after it sees the count */
@@ -162,6 +165,7 @@ static void take_up_model(struct worker *w) {
                 return;
         }
         selfplay_set_generation(w->selfplay, generation);
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(GENERATION, generation)));
         put(&w->own->generation, generation);
         if (w->has_weights) { /* at the start there was nothing to lag behind */
                 lag_ns = clock_now_ns() -
@@ -261,13 +265,16 @@ static int play(struct worker *w, struct error *e) {
 static void finish_spilling(struct worker *w) {
         const struct spill_counters *c = spill_counters(w->commit.spill);
         uint64_t begin_ns = clock_now_ns();
+        const char *why;
 
         while (!commit_flush(&w->commit)) {
                 if (clock_now_ns() - begin_ns >= FLUSH_NS) {
-                        log_warning("worker %" PRIu64 ": its last spilled games are given up: %s", w->slot,
-                                    c->full    ? "service.spill_max is reached"
-                                    : c->error ? strerror(-c->error)
-                                               : "the disk is too slow");
+                        why = c->full    ? "service.spill_max is reached"
+                              : c->error ? strerror(-c->error)
+                                         : "the disk is too slow";
+                        log_event(LOG_EVENT_SPILL_LOST, LOG_FIELDS(LOG_TEXT(REASON, why)),
+                                  "worker %" PRIu64 ": its last spilled games are given up: %s", w->slot,
+                                  why);
                         return;
                 }
                 beat(w);
@@ -346,7 +353,8 @@ static void confine_worker(const struct worker *w) {
         struct error e = ERROR_INIT;
 
         if (w->config.service_confine && confine(CONFINE_WORKER, w->state_fd, &e) < 0)
-                log_warning("worker %" PRIu64 ": not confined: %s", w->slot, e.text);
+                log_event(LOG_EVENT_NOT_CONFINED, LOG_FIELDS(LOG_TEXT(REASON, e.text)),
+                          "worker %" PRIu64 ": not confined: %s", w->slot, e.text);
 }
 
 /* Make everything from the arguments. Return: 0 or a negative errno with a text. */
@@ -476,12 +484,15 @@ int main(int argc, char **argv) {
         struct sigaction terminate = { .sa_handler = on_sigterm };
         struct arguments arguments = { 0 };
         struct error e = ERROR_INIT;
+        const char *why;
         int r;
 
         log_open("azpar-worker", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         r = parse_arguments(argc, argv, &arguments);
         if (r >= 0)
                 return r;
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(WORKER, arguments.slot)));
         /* SIGINT is for azpard, which then asks its children to stop */
         if (signal(SIGINT, SIG_IGN) == SIG_ERR || sigaction(SIGTERM, &terminate, NULL) < 0) {
                 log_error("could not set up signals: %s", strerror(errno));
@@ -494,6 +505,8 @@ int main(int argc, char **argv) {
         }
         if (r == 0)
                 return EXIT_SUCCESS;
-        log_error("worker %" PRIu64 ": %s", arguments.slot, e.text[0] ? e.text : strerror(-r));
+        why = e.text[0] ? e.text : strerror(-r);
+        log_event(LOG_EVENT_WORKER_FAILED, LOG_FIELDS(LOG_TEXT(REASON, why)), "worker %" PRIu64 ": %s",
+                  arguments.slot, why);
         return r == -EINVAL ? EX_CONFIG : EXIT_FAILURE;
 }

@@ -21,6 +21,7 @@
 
 #define NAP_NS   (10 * NS_PER_MS)
 #define RETRY_NS (2 * NS_PER_S)
+#define TELL_NS  (3600 * NS_PER_S)
 
 /* Samples of the window that are asked for the generation that searched them. */
 #define N_GENERATION_SAMPLES 4096
@@ -47,6 +48,7 @@ struct loop {
         uint64_t min_samples;
         struct attempt publish, save;
         bool prune_failed;
+        uint64_t told_ns; /* when the log last told of a checkpoint; 0: never */
 };
 
 /* Relaxed throughout: see segment.h on counters. */
@@ -72,6 +74,7 @@ static void set_state(struct loop *l, enum trainer_state state) {
 static void tell(struct loop *l) {
         const struct checkpoint *s = learner_state(l->learner);
 
+        log_set_fields(LOG_FIELDS(LOG_NUMBER(STEP, s->step)));
         put(&l->page->step, s->step);
         put(&l->page->samples_trained, s->samples_trained);
         put(&l->page->samples_inserted, l->limiter.inserted);
@@ -119,13 +122,15 @@ static int take_result(struct loop *l, struct attempt *a, int r, const struct er
                 a->step = learner_state(l->learner)->step;
                 a->done_ns = clock_now_ns();
                 if (failed_before)
-                        log_notice("saving works again at step %" PRIu64, a->step);
+                        log_event(LOG_EVENT_SAVE_RECOVERED, LOG_NO_FIELDS,
+                                  "saving works again at step %" PRIu64, a->step);
                 return 0;
         }
         if (!error_passes(r))
                 return r; /* this process cannot go on */
         if (!failed_before)
-                log_warning("%s; training goes on, and it is tried again every few seconds", e->text);
+                log_event(LOG_EVENT_SAVE_FAILED, LOG_FIELDS(LOG_TEXT(REASON, e->text)),
+                          "%s; training goes on, and it is tried again every few seconds", e->text);
         return 0;
 }
 
@@ -158,13 +163,28 @@ static void prune(struct loop *l) {
         bool failed = learner_prune(l->learner, &e) < 0;
 
         if (failed && !l->prune_failed)
-                log_warning("the checkpoint is written, but an older one or a leftover stays: %s", e.text);
+                log_event(LOG_EVENT_CHECKPOINT_LEFT, LOG_FIELDS(LOG_TEXT(REASON, e.text)),
+                          "the checkpoint is written, but an older one or a leftover stays: %s", e.text);
         l->prune_failed = failed;
+}
+
+/* The first one, those that somebody waits for, and else so often that one sees it goes on. */
+static void tell_saved(struct loop *l, bool asked) {
+        const struct checkpoint *s = learner_state(l->learner);
+        uint64_t now_ns = clock_now_ns();
+
+        if (l->told_ns && !asked && now_ns - l->told_ns < TELL_NS)
+                return;
+        l->told_ns = now_ns;
+        log_event(LOG_EVENT_CHECKPOINT_WRITTEN,
+                  LOG_FIELDS(LOG_NUMBER(STEP, s->step), LOG_NUMBER(GENERATION, s->generation)),
+                  "checkpoint at step %" PRIu64 ", generation %" PRIu64, s->step, s->generation);
 }
 
 /* Return: 0 or a negative errno with a text. */
 static int save(struct loop *l, struct error *e) {
         uint64_t request = asked_checkpoint(l);
+        bool asked = request != atomic_load_explicit(&l->page->checkpoint_done, memory_order_relaxed);
         int r;
 
         set_state(l, TRAINER_SAVING);
@@ -177,6 +197,7 @@ static int save(struct loop *l, struct error *e) {
         /* release: pairs with azpard's acquire, which then reads checkpoint_step */
         atomic_store_explicit(&l->page->checkpoint_done, request, memory_order_release);
         wake(l);
+        tell_saved(l, asked || *l->p->terminated || is_set(&l->header->stop));
         return 0;
 }
 

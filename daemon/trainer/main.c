@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sysexits.h>
 #include "common/base/confine.h"
+#include "common/base/journal.h"
 #include "common/base/log.h"
 #include "common/base/version.h"
 #include "common/exchange/segment.h"
@@ -67,10 +68,15 @@ static void say_how_it_starts(const struct trainer *t) {
                 [LEARNER_RESUMED] = "resumes from the newest checkpoint",
         };
 
-        log_info("%s at step %" PRIu64 " on the %s", texts[learner_origin(t->learner)],
-                 learner_state(t->learner)->step, learner_on_cuda(t->learner) ? "GPU" : "CPU");
+        log_event(LOG_EVENT_TRAINER_STARTED,
+                  LOG_FIELDS(LOG_NUMBER(STEP, learner_state(t->learner)->step),
+                             LOG_TEXT(REASON, texts[learner_origin(t->learner)])),
+                  "%s at step %" PRIu64 " on the %s", texts[learner_origin(t->learner)],
+                  learner_state(t->learner)->step, learner_on_cuda(t->learner) ? "GPU" : "CPU");
         if (learner_warning(t->learner))
-                log_warning("%s", learner_warning(t->learner));
+                log_event(LOG_EVENT_OPTIMIZER_RESET,
+                          LOG_FIELDS(LOG_TEXT(REASON, learner_warning(t->learner))), "%s",
+                          learner_warning(t->learner));
 }
 
 /* Before there are threads, and before the window and checkpoints, which somebody else may have written. */
@@ -80,7 +86,8 @@ static void confine_trainer(const struct trainer *t, int state_fd) {
 
         if (t->config.service_confine &&
             confine(gpu ? CONFINE_TRAINER_GPU : CONFINE_TRAINER, state_fd, &e) < 0)
-                log_warning("not confined: %s", e.text);
+                log_event(LOG_EVENT_NOT_CONFINED, LOG_FIELDS(LOG_TEXT(REASON, e.text)), "not confined: %s",
+                          e.text);
 }
 
 /* Make everything from the descriptors. Return: 0 or a negative errno with a text. */
@@ -179,9 +186,11 @@ int main(int argc, char **argv) {
         cleanup_(trainer_deinit) struct trainer t = { 0 };
         struct sigaction terminate = { .sa_handler = on_sigterm };
         struct error e = ERROR_INIT;
+        const char *why;
         int fds[N_FDS], r;
 
         log_open("azpar-trainer", LOG_LEVEL_INFO);
+        log_to_journal(JOURNAL_SOCKET);
         r = parse_arguments(argc, argv, fds);
         if (r >= 0)
                 return r;
@@ -207,7 +216,8 @@ int main(int argc, char **argv) {
         }
         if (r == 0)
                 return EXIT_SUCCESS;
-        log_error("%s", e.text[0] ? e.text : strerror(-r));
+        why = e.text[0] ? e.text : strerror(-r);
+        log_event(LOG_EVENT_TRAINER_FAILED, LOG_FIELDS(LOG_TEXT(REASON, why)), "%s", why);
         if (is_for_the_user(r))
                 return EX_CONFIG;
         return error_passes(r) ? EX_TEMPFAIL : EXIT_FAILURE;

@@ -24,7 +24,8 @@ static inline uint64_t test_clock(void) {
 
 static unsigned n_logged; /* lines */
 
-#define log_line(...) (n_logged++, (log_line) (__VA_ARGS__))
+#define log_line(...)  (n_logged++, (log_line) (__VA_ARGS__))
+#define log_event(...) (n_logged++, (log_event) (__VA_ARGS__))
 #define clock_now_ns  test_clock
 #include "daemon/refill.c"
 #undef clock_now_ns

@@ -8,6 +8,14 @@
 
 #include <sys/eventfd.h>
 #include "common/base/clock.h"
+#include "common/base/log.h"
+
+static unsigned n_began, n_ended; /* lines that say so */
+
+static void count_event(enum log_event event) {
+        n_began += event == LOG_EVENT_SPILLING_BEGAN;
+        n_ended += event == LOG_EVENT_SPILLING_ENDED;
+}
 
 static uint64_t test_now_ns = NS_PER_S;
 
@@ -15,7 +23,8 @@ static uint64_t test_clock(void) {
         return test_now_ns;
 }
 
-#define clock_now_ns test_clock
+#define clock_now_ns          test_clock
+#define log_event(event, ...) (count_event(event), (log_event) (event, __VA_ARGS__))
 #include "worker/commit.c"
 #undef clock_now_ns
 
@@ -256,6 +265,42 @@ static void test_spills(void **state) {
         (void) drain_lane(f);
 }
 
+/* Said when it begins, and when there was none for a minute; not each time that the lane is full. */
+static void test_spilling_is_told(void **state) {
+        struct fixture *f = *state;
+        unsigned began = n_began, ended = n_ended;
+
+        for (unsigned round = 0; round < 3; round++) {
+                fill_lane(f);
+                assert_int_equal(n_began, began + (round > 0));
+                test_now_ns += AFTER_NS;
+                assert_int_equal(commit_game(f), 0);
+                assert_int_equal(n_began, began + 1);
+                (void) drain_lane(f);
+                assert_int_equal(commit_game(f), 0); /* by the lane */
+                test_now_ns += CALM_NS - AFTER_NS - 1;
+                commit_poll(&f->commit);
+        }
+        assert_int_equal(n_ended, ended);
+        test_now_ns += AFTER_NS + 1;
+        commit_poll(&f->commit);
+        assert_int_equal(n_ended, ended + 1);
+        test_now_ns += 100 * CALM_NS;
+        commit_poll(&f->commit);
+        assert_int_equal(n_ended, ended + 1);
+
+        fill_lane(f);
+        test_now_ns += AFTER_NS;
+        assert_int_equal(commit_game(f), 0);
+        assert_int_equal(n_began, began + 2);
+        /* it does not end while the lane is full, whether or not there is a game to commit */
+        test_now_ns += 100 * CALM_NS;
+        commit_poll(&f->commit);
+        assert_int_equal(n_ended, ended + 1);
+        (void) drain_lane(f);
+        flush(f);
+}
+
 /* Both ways in turn, in any order: nothing is lost or twice. */
 static void test_mixed(void **state) {
         struct fixture *f = *state;
@@ -366,6 +411,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_lane_first, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_spills, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(test_spilling_is_told, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_mixed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_never, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(test_share, set_up, tear_down),
