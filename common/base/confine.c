@@ -223,6 +223,7 @@ static const struct checked checked[] = {
         { ALL, 0, "ioctl", { MASKED(1, LOW, TCGETS) } },
         { ALL, 0, "ioctl", { MASKED(1, LOW, TIOCGWINSZ) } },
         { ALL, 0, "ioctl", { MASKED(1, LOW, FIONREAD) } },
+        { ALL, 0, "ioctl", { MASKED(1, LOW, TIOCOUTQ) } }, /* SIOCOUTQ: what the journal has not read yet */
         { ALL, 0, "ioctl", { MASKED(1, LOW, FIONBIO) } },
         { ALL, 0, "ioctl", { MASKED(1, LOW, FIOCLEX) } },
         { ALL, 0, "ioctl", { MASKED(1, LOW, FIONCLEX) } },
