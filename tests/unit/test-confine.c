@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -487,7 +488,7 @@ static void try_journal(int role) {
                 struct cmsghdr header;
                 char bytes[CMSG_SPACE(sizeof(int))];
         } control;
-        int fd, memory;
+        int fd, memory, n_unread;
 
         confine_as(role);
         (void) snprintf(address.sun_path, sizeof(address.sun_path), "%.40s/journal", other_path);
@@ -495,6 +496,7 @@ static void try_journal(int role) {
         require(fd >= 0);
         require(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){ 8 << 20 }, sizeof(int)) == 0);
         require(sendmsg(fd, &message, MSG_NOSIGNAL) == 13);
+        require(ioctl(fd, SIOCOUTQ, &n_unread) == 0 && n_unread > 0);
         memory = memfd_create("journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         require(memory >= 0 && write(memory, "MESSAGE=large\n", 14) == 14);
         require(fcntl(memory, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
