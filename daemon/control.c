@@ -22,7 +22,7 @@
 #define ACCEPT_NS      NS_PER_S /* pause when the process is out of descriptors */
 #define ACCEPT_AT_ONCE 16       /* more wait for the loop's next turn */
 #define RESUME_LATE_US 1000
-#define WAKE_NS        UINT64_C(5000) /* what the loop does besides, for somebody to be served */
+#define WAKE_NS        UINT64_C(10000) /* what the loop does besides, for somebody to be served */
 
 void control_poll(struct control *c) {
         for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)
