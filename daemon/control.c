@@ -2,8 +2,17 @@
 /*
  * The control socket; see control.h.  Runs in azpard, on its one loop.
  *
- * Here: listening and accepting.  A connection is in control_client.c, what requests ask for in
- * control_commands.c.
+ * Here: listening, accepting, and how much of azpard others may have.  A connection is in control_client.c,
+ * what requests ask for in control_commands.c.
+ *
+ * Places: a limit alone would let whoever takes all places keep everybody out, root as well.  So a newcomer
+ * always gets in, and displaces somebody (find_place()): of the user who has most places the client that was
+ * idle for longest, which costs only those who take many.
+ *
+ * Pace: coming and going in a tight loop costs azpard more than any request, and no limit per client can see
+ * it.  So what is done for all who are not trusted is counted together, in processor time; whatever they do,
+ * it is paid off at one part in CONTROL_SHARE of the time, and beyond a burst they are left alone until it
+ * is. Connections that wait to be accepted are nobody's yet and have to wait as well.
  */
 #include <assert.h>
 #include <errno.h>
