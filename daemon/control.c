@@ -2,8 +2,17 @@
 /*
  * The control socket; see control.h.  Runs in azpard, on its one loop.
  *
- * Here: listening and accepting.  A connection is in control_client.c, what requests ask for in
- * control_commands.c.
+ * Here: listening, accepting, and how much of azpard others may have.  A connection is in control_client.c,
+ * what requests ask for in control_commands.c.
+ *
+ * Places: a limit alone would let whoever takes all places keep everybody out, root as well.  So a newcomer
+ * always gets in, and displaces somebody (find_place()): of the user who has most places the client that was
+ * idle for longest, which costs only those who take many.
+ *
+ * Pace: coming and going in a tight loop costs azpard more than any request, and no limit per client can see
+ * it.  So what is done for all who are not trusted is counted together, in processor time; whatever they do,
+ * it is paid off at one part in CONTROL_SHARE of the time, and beyond a burst they are left alone until it
+ * is. Connections that wait to be accepted are nobody's yet and have to wait as well.
  */
 #include <assert.h>
 #include <errno.h>
@@ -22,7 +31,7 @@
 #define ACCEPT_NS      NS_PER_S /* pause when the process is out of descriptors */
 #define ACCEPT_AT_ONCE 16       /* more wait for the loop's next turn */
 #define RESUME_LATE_US 1000
-#define WAKE_NS        UINT64_C(5000) /* what the loop does besides, for somebody to be served */
+#define WAKE_NS        UINT64_C(10000) /* what the loop does besides, for somebody to be served */
 
 void control_poll(struct control *c) {
         for (size_t i = 0; i < N_ELEMENTS(c->clients); i++)

@@ -29,8 +29,7 @@ struct control_client {
         sd_event_source *io, *timer;
         int fd;
         struct ucred peer;
-        bool trusted; /* root or azpard's own user: may change, is not paced, and is never displaced by others
-                       */
+        bool trusted;                 /* root or azpard's own user; see control.c */
         uint64_t active_ns;           /* when it last came, asked something, or took from its answer */
         char in[CONTROL_REQUEST_MAX]; /* an incomplete request */
         size_t n_in;

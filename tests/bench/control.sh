@@ -3,7 +3,8 @@
 #
 # control.sh BUILD [ROUNDS]: the control socket while all cores work, as rows "metric<TAB>value": how long `azparctl status`
 # takes, and what a thousand rude clients cost in games per second (bench-control.c says what they do).  Without and with
-# them take turns, ROUNDS times (5); the ratios are of the medians.
+# them take turns, ROUNDS times (5); the ratios are medians of each round's.  Games per second vary, simulations less; and
+# the clients' own processor time is part of what they cost.
 #
 # As root the rude clients are user 65534, as in life: whoever may change something may also slow azpard, and is not paced.
 #
@@ -68,21 +69,30 @@ measure() { # NAME
         echo "$simulations" >>"$dir/simulations-$1"
         awk -v t=$(($(cpu_ticks) - ticks)) -v ms=$ms -v hz="$(getconf CLK_TCK)" 'BEGIN { print 100 * t / hz * 1000 / ms }' >>"$dir/azpard-$1"
 }
+last() { tail -n 1 "$dir/$1"; }
 kinds="silent garbage slow storm"
 for _ in $(seq "$rounds"); do
+        measure none
         for kind in $kinds; do
-                measure none
+                games=$(last games-none) simulations=$(last simulations-none)
                 begin_crowd "$kind" 1000
                 measure "$kind"
                 kill -TERM "$crowd" && wait "$crowd" && crowd=
-                tail -n 1 "$dir/crowd" >>"$dir/crowd-$kind"
+                last crowd >>"$dir/crowd-$kind"
+                measure none
+                # against the mean of before and after, since a machine drifts
+                for what in games simulations; do
+                        awk -v x="$(last "$what-$kind")" -v a="${!what}" -v b="$(last "$what-none")" 'BEGIN { print 2 * x / (a + b) }' >>"$dir/$what-ratio-$kind"
+                done
         done
 done
 for kind in none $kinds; do
         row "control-$kind-games-per-s" "$(median <"$dir/games-$kind")"
-        row "control-$kind-simulations-per-s" "$(median <"$dir/simulations-$kind")"
         row "control-$kind-azpard-cpu-percent" "$(median <"$dir/azpard-$kind")"
-        [ "$kind" = none ] || row "control-$kind-crowd-cpu-percent" "$(median <"$dir/crowd-$kind")"
+        [ "$kind" = none ] && continue
+        row "control-$kind-crowd-cpu-percent" "$(median <"$dir/crowd-$kind")"
+        row "control-$kind-games-ratio" "$(median <"$dir/games-ratio-$kind")"
+        row "control-$kind-simulations-ratio" "$(median <"$dir/simulations-ratio-$kind")"
 done
 ctl stop >/dev/null && wait "$daemon"
 daemon=

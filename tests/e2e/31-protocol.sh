@@ -83,7 +83,7 @@ compare() {
 compare commands '/^\.It Cm pause Ta/d' 's/^\.It Cm workers Ta Sy count Ta/.It Cm workers Ta Ta/' 's/^\(\.It Cm stop Ta Ta\) root, azpard/\1 all/'
 compare limits '/^\.It Sy backlog Ta/d' 's/^\.It Sy clients Ta 64/.It Sy clients Ta 65/'
 compare sentences 's/for 30 seconds neither/for 31 seconds neither/' 's/at most 4096 bytes/at most 4097 bytes/'
-compare status '/^\.It Sy workers\[\]\.lane_waits/d' 's/^\.It Sy pid Ta count/.It Sy pid Ta text/' 's/^\.It Sy rates.games_per_s Ta number/.It Sy rates.games_per_s Ta count/' \
+compare status '/^\.It Sy workers\[\]\.lane_waits/d' 's/^\.It Sy pid Ta count/.It Sy pid Ta text/' 's/^\.It Sy uptime_s Ta number/.It Sy uptime_s Ta count/' \
         's/^\.It Sy reason Ta text or null/.It Sy reason Ta count/' 's/^\.It Sy uptime_s/.It Sy downtime_s/'
 [ "$(jq length "$tmp/page")" -gt 100 ] || fail "the page's keys were not found"
 
