@@ -122,6 +122,7 @@ stop_served() {
 # It would go on for ever: until it has drawn something, then ^C.
 watch() { # LINE
         local pid
+        rm -f "$tmp/watch" # of an earlier one, which must not count as this one's
         bash -c "exec $1" >"$tmp/watch" 2>&1 &
         pid=$!
         wait_for "'$1' shows something" grep -q '^state ' "$tmp/watch"
@@ -132,8 +133,8 @@ watch() { # LINE
 run_line() { # LINE
         case $1 in
         *azpard*--check* | *azpard*--dump-config*) ;;
-        azpard\ * | build/release/azpard\ *) serve "$1" && return ;;
-        azparctl*\ watch*) watch "$1" && return ;;
+        azpard\ * | build/release/azpard\ *) serve "$1"; return ;;
+        azparctl*\ watch*) watch "$1"; return ;;
         esac
         timeout "$patience" bash -euo pipefail -c "$1" >"$tmp/out" 2>&1 </dev/null
 }
