@@ -59,6 +59,11 @@ static int compare(const void *a, const void *b) {
         return (*x > *y) - (*x < *y);
 }
 
+static void print_spread(double *us, int n) {
+        qsort(us, (size_t) n, sizeof(*us), compare);
+        (void) printf("%.0f %.0f %.0f\n", us[n / 2], us[n * 99 / 100], us[n - 1]);
+}
+
 static int latency(int n, char **argv) {
         double *us = calloc((size_t) n, sizeof(*us));
         posix_spawn_file_actions_t actions;
@@ -77,8 +82,7 @@ static int latency(int n, char **argv) {
                 us[i] = (double) (clock_now_ns() - begin) / 1000;
                 clock_sleep_ns(GAP_NS);
         }
-        qsort(us, (size_t) n, sizeof(*us), compare);
-        (void) printf("%.0f %.0f %.0f\n", us[n / 2], us[n * 99 / 100], us[n - 1]);
+        print_spread(us, n);
         free(us);
         return 0;
 }
@@ -114,6 +118,23 @@ static struct totals ask_totals(int fd) {
         t.simulations = cJSON_GetNumberValue(cJSON_GetObjectItem(totals, "simulations"));
         cJSON_Delete(root);
         return t;
+}
+
+static int ask(int n, const char *path) {
+        double *us = calloc((size_t) n, sizeof(*us));
+        int fd = dial(path, 0);
+
+        if (!us)
+                die("out of memory");
+        for (int i = 0; i < n; i++) {
+                uint64_t begin = clock_now_ns();
+
+                us[i] = (double) (ask_totals(fd).ns - begin) / 1000;
+                clock_sleep_ns(GAP_NS);
+        }
+        print_spread(us, n);
+        free(us);
+        return close(fd);
 }
 
 /* azpard counts once a second: wait for that moment. */
@@ -214,6 +235,8 @@ static int crowd(const char *kind, int n, const char *path) {
 int main(int argc, char **argv) {
         if (argc > 3 && strcmp(argv[1], "latency") == 0)
                 return latency(atoi(argv[2]), argv + 3);
+        if (argc == 4 && strcmp(argv[1], "ask") == 0)
+                return ask(atoi(argv[2]), argv[3]);
         if (argc == 4 && strcmp(argv[1], "rate") == 0)
                 return rate(argv[2], atoi(argv[3]));
         if (argc == 5 && strcmp(argv[1], "crowd") == 0)

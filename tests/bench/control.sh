@@ -42,9 +42,14 @@ for _ in 1 2 3; do
         row control-status-us-median "$median_us"
         row control-status-us-99-percent "$p99_us"
         row control-status-us-worst "$worst_us"
+        read -r median_us p99_us worst_us < <("$tool" ask 1000 "$dir/state/control.sock")
+        row control-ask-us-median "$median_us"
+        row control-ask-us-99-percent "$p99_us"
+        row control-ask-us-worst "$worst_us"
         # what a program that does nothing takes here
         read -r median_us p99_us worst_us < <("$tool" latency 1000 /bin/true)
         row control-true-us-median "$median_us"
+        row control-true-us-99-percent "$p99_us"
         row control-true-us-worst "$worst_us"
 done
 
