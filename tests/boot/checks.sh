@@ -100,6 +100,7 @@ test_confinement() {
                 grep -qxP 'NoNewPrivs:\t1' "$tmp/status" || fail "$pid: may get new privileges"
                 grep -qxP 'Seccomp:\t2' "$tmp/status" || fail "$pid: has no system-call filter"
                 grep -qxP 'CapBnd:\t0*' "$tmp/status" || fail "$pid: has capabilities"
+                [ "$pid" = "$(main_pid)" ] || [ "$(inside cut -d' ' -f19 "/proc/$pid/stat")" = 5 ] || fail "$pid: does not give way to azpard"
                 inside grep -q '/azpar.slice/azpar.service$' "/proc/$pid/cgroup" || fail "$pid: $(inside cat "/proc/$pid/cgroup")"
         done
         step "read-only, no network, no devices, no rights; all children in the slice"

@@ -25,8 +25,8 @@ pause() {
         wait_until '.trainer.state == "paused" and all(.workers[]; .state == "paused" and .lane_used == 0)'
 }
 
-set_key search.simulations 32
-set_key replay.window 300000 # so that all that is played stays in it, and is audited in the end
+set_key search.simulations 200
+set_key replay.window 300000 # so that all that is played stays in it, and is audited in the end: 6,000 samples a second here
 run_azpard=setsid # without a terminal, as a service
 start_azpard --set replay.slack=3000
 wait_until '.step > 30 and all(.workers[]; .games > 0)'
@@ -100,21 +100,21 @@ set_key selfplay.workers 2
 set_key selfplay.max_workers 4
 reload_gives " | "
 
-# The workers' own: they alone are started anew.  With four times the simulations, a sample takes many more.
+# The workers' own: they alone are started anew.  With eight times the simulations, a sample takes many more.
 wait_until '(.workers | length) == 2 and all(.workers[]; .state == "playing" and .games > 0)'
 old_workers=$(workers)
 before=$(status)
-set_key search.simulations 128
+set_key search.simulations 1600
 reload_gives "search.simulations | "
 wait_until "all(.workers[]; [.pid] | inside([$(tr ' ' , <<<"$old_workers")]) | not)"
 wait_until 'all(.workers[]; .games > 3)'
 middle=$(status)
 wait_until ".totals.samples > $(jq .totals.samples <<<"$middle") + 500"
 jq -ne --argjson a "$(jq .totals <<<"$middle")" --argjson b "$(q .totals)" \
-        '($b.simulations - $a.simulations) / ($b.samples - $a.samples) > 32' >/dev/null || fail "the workers do not search more"
+        '($b.simulations - $a.simulations) / ($b.samples - $a.samples) > 200' >/dev/null || fail "the workers do not search more"
 check "all(.workers[0,1]; .restarts == 0) and .trainer.pid == $old_trainer"
 check ".totals.samples >= $(jq .totals.samples <<<"$before") and .totals.games >= $(jq .totals.games <<<"$before")"
-set_key search.simulations 32
+set_key search.simulations 200
 reload_gives "search.simulations | "
 
 # The trainer's own: it alone is started anew, and goes on exactly where it stood.
@@ -196,7 +196,7 @@ fi
 # As fast as they come, under load: in the end everything is there, with the last values, and nobody has crashed.
 wait_until 'all(.workers[]; .state == "playing")'
 for i in $(seq 50); do
-        set_key search.simulations $((128 + i % 2))
+        set_key search.simulations $((1600 + i % 2))
         set_key train.publish_interval $((25 + i % 2))
         ctl reload >/dev/null || fail "reload $i was refused"
 done
