@@ -200,6 +200,8 @@ static const struct checked checked[] = {
         { ALL, 0, "prctl", { EQUALS(0, PR_GET_SECCOMP) } },
         { ALL, 0, "prctl", { EQUALS(0, PR_CAPBSET_READ) } },
         { ALL, 0, "prctl", { EQUALS(0, PR_SVE_GET_VL) } }, /* oneDNN's kernels on aarch64 */
+        /* ... and ends with them: one that stays holds on to a dead process for ever. */
+        { SANITIZER, 0, "prctl", { EQUALS(0, PR_SET_PDEATHSIG) } },
         { SANITIZER, 0, "prctl", { EQUALS(0, PR_SET_DUMPABLE) } },
         { SANITIZER, 0, "prctl", { EQUALS(0, PR_SET_PTRACER) } },
 

@@ -114,8 +114,10 @@ jq -ne --argjson a "$(jq .totals <<<"$middle")" --argjson b "$(q .totals)" \
         '($b.simulations - $a.simulations) / ($b.samples - $a.samples) > 200' >/dev/null || fail "the workers do not search more"
 check "all(.workers[0,1]; .restarts == 0) and .trainer.pid == $old_trainer"
 check ".totals.samples >= $(jq .totals.samples <<<"$before") and .totals.games >= $(jq .totals.games <<<"$before")"
+old_workers=$(workers)
 set_key search.simulations 200
 reload_gives "search.simulations | "
+wait_until "all(.workers[]; [.pid] | inside([$(tr ' ' , <<<"$old_workers")]) | not)"
 
 # The trainer's own: it alone is started anew, and goes on exactly where it stood.
 wait_until '.step > 50 and all(.workers[]; .state == "playing" and .games > 0)'

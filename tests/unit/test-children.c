@@ -100,6 +100,14 @@ static const struct child *trainer(const struct fixture *f) {
                         assert_true(sd_event_run((f)->event, EVENT_LIMIT_US) > 0);                           \
         } while (0)
 
+/* SIGSTOP, and wait until it stands: a SIGTERM after that would else come first. */
+static void stop_process(pid_t pid) {
+        siginfo_t si;
+
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+        assert_int_equal(waitid(P_PID, (id_t) pid, &si, WSTOPPED | WNOWAIT), 0);
+}
+
 static void test_backoff(void **state) {
         struct backoff b = { 0 };
         uint64_t delay = 0, expected = BACKOFF_FIRST_NS;
@@ -329,7 +337,7 @@ static void test_silent_is_killed(void **state) {
         (void) state;
         open_with(&f, 5, -1, "wait");
         children_set_workers(f.children, 2);
-        assert_int_equal(kill(children_get(f.children, 0)->pid, SIGSTOP), 0);
+        stop_process(children_get(f.children, 0)->pid);
         /* worker 1 beats, worker 0 does so only at first; the watch after its end would see it */
         for (int i = 0; i < 40 && !children_get(f.children, 0)->killed_ns; i++) {
                 f.beats[1]++;
@@ -563,7 +571,7 @@ static void test_renew_with_a_crash(void **state) {
         children_start_trainer(f.children);
         beat_and_watch(&f);
         /* killed on the way */
-        assert_int_equal(kill(trainer(&f)->pid, SIGSTOP), 0);
+        stop_process(trainer(&f)->pid);
         children_renew_trainer(f.children);
         assert_int_equal(kill(trainer(&f)->pid, SIGKILL), 0);
         RUN_UNTIL(&f, f.n_ended == 1);
@@ -571,7 +579,7 @@ static void test_renew_with_a_crash(void **state) {
         assert_int_equal(trainer(&f)->backoff.n_crashes, 1);
         assert_int_equal(trainer(&f)->renewal, CHILD_RENEWAL_NONE);
         /* hangs and never ends */
-        assert_int_equal(kill(children_get(f.children, 0)->pid, SIGSTOP), 0);
+        stop_process(children_get(f.children, 0)->pid);
         children_renew_workers(f.children);
         assert_int_equal(children_get(f.children, 1)->renewal, CHILD_RENEWAL_DUE);
         for (int i = 0; i < 40 && !children_get(f.children, 0)->killed_ns; i++) {
