@@ -366,7 +366,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) usec;
         children_watch(d->children, now_ns);
         rates_tick(d->rates, d->segment, now_ns);
-        usage_tick(&d->usage, d->children, &d->state, window_fd(d->window), now_ns);
+        usage_tick(&d->usage, &d->state, window_fd(d->window), now_ns);
         follow_checkpoints(d, now_ns);
         follow_throttle(d);
         /* Also in case that the trainer was killed before it woke us. */
@@ -610,6 +610,7 @@ int daemon_open(struct daemon *d, const char *socket_path, struct error *e) {
                 r = add_children(d, e);
         if (r < 0)
                 return r;
+        usage_init(&d->usage, d->children, d->disk);
         return control_new(d->event, socket_path, notify_take_control(&d->notify), &operations, d,
                            &d->control, e);
 }
@@ -689,6 +690,7 @@ void daemon_deinit(struct daemon *d) {
         control_free(d->control);
         children_free(d->children);
         disk_free(d->disk); /* before those that it would call back */
+        usage_deinit(&d->usage);
         refill_free(d->refill);
         window_sync_free(d->sync);
         for (size_t i = 0; i < N_ELEMENTS(all); i++)

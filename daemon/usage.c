@@ -3,33 +3,25 @@
 #include "daemon/usage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
+#include "common/base/clock.h"
 
 #define INTERVAL_NS (10 * NS_PER_S)
-#define LOOKS_MIN   4 /* children looked at per tick, and one more for each LOOKS_SHARE of them */
-#define LOOKS_SHARE 10
 
-int usage_read_memory(pid_t pid, struct usage_memory *ret) {
-        struct usage_memory m = { 0 };
-        char path[64], line[256];
-        uint64_t kib;
-        FILE *f;
+int usage_parse_memory(const char *text, struct usage_memory *ret) {
+        const char *pss = strstr(text, "\nPss:"), *dirty = strstr(text, "\nPrivate_Dirty:");
+        uint64_t pss_kib, dirty_kib;
 
-        (void) snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int) pid);
-        f = fopen(path, "re");
-        if (!f)
-                return -errno;
-        while (fgets(line, sizeof(line), f)) {
-                if (sscanf(line, "Pss: %" SCNu64, &kib) == 1)
-                        m.pss_bytes = kib * 1024;
-                else if (sscanf(line, "Private_Dirty: %" SCNu64, &kib) == 1)
-                        m.private_dirty_bytes = kib * 1024;
-        }
-        (void) fclose(f);
-        *ret = m;
+        if (!pss || !dirty || sscanf(pss, " Pss: %" SCNu64 " kB", &pss_kib) != 1 ||
+            sscanf(dirty, " Private_Dirty: %" SCNu64 " kB", &dirty_kib) != 1)
+                return -EPROTO;
+        *ret = (struct usage_memory){ .pss_bytes = pss_kib * 1024, .private_dirty_bytes = dirty_kib * 1024 };
         return 0;
 }
 
@@ -42,27 +34,60 @@ static bool is_due(const struct usage *u, const struct child *c, uint64_t now_ns
         return looked_ns < c->started_ns || now_ns - looked_ns >= MIN(looked_ns - c->started_ns, INTERVAL_NS);
 }
 
-static void look_at(struct usage *u, const struct child *c, uint64_t now_ns) {
-        u->memory_ns[c->number] = now_ns;
-        if (usage_read_memory(c->pid, &u->memory[c->number]) < 0)
+static void begin_look(struct usage *u, const struct child *c) {
+        char path[64];
+
+        (void) snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int) c->pid);
+        u->fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (u->fd < 0) {
                 u->memory[c->number] = (struct usage_memory){ 0 };
+                return;
+        }
+        u->child = c;
+        u->pid = c->pid;
+        disk_read(u->reader, &u->request, u->fd, u->text, USAGE_TEXT_MAX, 0);
 }
 
-void usage_tick(struct usage *u, const struct children *s, const struct statedir *state, int window_fd,
-                uint64_t now_ns) {
-        unsigned left = LOOKS_MIN + children_n_running(s) / LOOKS_SHARE;
-        struct stat st;
-
-        for (unsigned i = 0; left > 0 && i < N_ELEMENTS(u->memory); i++) {
-                const struct child *c = children_get(s, u->next_child++ % N_ELEMENTS(u->memory));
+/* One after another: nobody is in a hurry for them. */
+static void look_at_next(struct usage *u, uint64_t now_ns) {
+        for (unsigned i = 0; !u->child && i < N_ELEMENTS(u->memory); i++) {
+                const struct child *c = children_get(u->children, u->next_child++ % N_ELEMENTS(u->memory));
 
                 if (c->phase != CHILD_RUNNING)
                         u->memory[c->number] = (struct usage_memory){ 0 };
                 if (!is_due(u, c, now_ns))
                         continue;
-                look_at(u, c, now_ns);
-                left--;
+                u->memory_ns[c->number] = now_ns;
+                begin_look(u, c);
         }
+}
+
+static void looked(struct disk_request *request, int result) {
+        struct usage *u = (struct usage *) (void *) ((char *) request - offsetof(struct usage, request));
+        const struct child *c = u->child;
+
+        fd_closep(&u->fd);
+        u->child = NULL;
+        u->text[MAX(result, 0)] = 0;
+        /* it may have died meanwhile, and another have taken its place */
+        if (c->pid != u->pid || usage_parse_memory(u->text, &u->memory[c->number]) < 0)
+                u->memory[c->number] = (struct usage_memory){ 0 };
+        look_at_next(u, clock_now_ns());
+}
+
+void usage_init(struct usage *u, const struct children *s, struct disk *reader) {
+        *u = (struct usage){ .children = s, .reader = reader, .request.done = looked, .fd = -1 };
+}
+
+void usage_deinit(struct usage *u) {
+        if (u->child)
+                fd_closep(&u->fd);
+}
+
+void usage_tick(struct usage *u, const struct statedir *state, int window_fd, uint64_t now_ns) {
+        struct stat st;
+
+        look_at_next(u, now_ns);
         if (u->disk_ns && now_ns - u->disk_ns < INTERVAL_NS)
                 return;
         u->disk_ns = now_ns;
