@@ -683,12 +683,12 @@ int daemon_finish(struct daemon *d, struct error *e) {
 }
 
 void daemon_deinit(struct daemon *d) {
-        sd_event_source **all[] = { &d->drain,      &d->wake,      &d->tick,        &d->watchdog,
-                                    &d->grace,      &d->deadline,  &d->disk_source, &d->signals[0],
-                                    &d->signals[1], &d->signals[2] };
+        sd_event_source **all[] = { &d->drain,    &d->wake,       &d->tick,       &d->watchdog,  &d->grace,
+                                    &d->deadline, &d->signals[0], &d->signals[1], &d->signals[2] };
 
         control_free(d->control);
         children_free(d->children);
+        d->disk_source = sd_event_source_disable_unref(d->disk_source); /* before its descriptor is closed */
         disk_free(d->disk); /* before those that it would call back */
         usage_deinit(&d->usage);
         refill_free(d->refill);
