@@ -90,7 +90,7 @@ static void cut(char text[TEXT_MAX]) {
         (void) strcpy(text + n, "...");
 }
 
-static void compose(char text[TEXT_MAX], const char *format, va_list args) {
+printf_(2, 0) static void compose(char text[TEXT_MAX], const char *format, va_list args) {
         int n = vsnprintf(text, TEXT_MAX, format, args);
 
         if (n < 0)
@@ -184,8 +184,8 @@ static bool tell_lost(void) {
 
 /* ---- lines ---- */
 
-static void put_line(enum log_level level, int event, const struct log_field *fields, const char *format,
-                     va_list args) {
+printf_(4, 0) static void put_line(enum log_level level, int event, const struct log_field *fields,
+                                   const char *format, va_list args) {
         char text[TEXT_MAX], line[LINE_MAX_BYTES];
 
         if (level > highest_level)
