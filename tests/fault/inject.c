@@ -139,6 +139,56 @@ WRAP_POINTER(FAULT_ALLOC, void *, calloc, (size_t n, size_t size), (n, size), EN
 WRAP_POINTER(FAULT_ALLOC, void *, realloc, (void *p, size_t n), (p, n), ENOMEM)
 /* clang-format on */
 
+/* ---- what the event loop watches ---- */
+
+#define WATCH_FDS    64 /* azpard has not so many of them here */
+#define WATCH_RECENT 24
+
+/*
+ * An event of something that the loop does not watch any more would have libsystemd read what it has freed.
+ * It might not notice: so it is looked for, with what led to it.
+ */
+static void *watched[WATCH_FDS]; /* by descriptor: what libsystemd gets back with its events */
+static struct { int fd, operation; } recent[WATCH_RECENT];
+static unsigned n_operations;
+
+static void watch(int fd, int operation, void *data) {
+        if (!control || in_child || fd < 0 || fd >= WATCH_FDS || (operation == EPOLL_CTL_DEL && !watched[fd]))
+                return;
+        watched[fd] = operation == EPOLL_CTL_DEL ? NULL : data;
+        recent[n_operations % WATCH_RECENT].fd = fd;
+        recent[n_operations++ % WATCH_RECENT].operation = operation;
+}
+
+static bool is_watched(const void *data) {
+        for (size_t i = 0; i < WATCH_FDS; i++)
+                if (watched[i] == data)
+                        return true;
+        return false;
+}
+
+/* Return: @n, or it does not return. */
+static int check_events(const struct epoll_event *events, int n) {
+        static const char *const names[] = {
+                [EPOLL_CTL_ADD] = "add", [EPOLL_CTL_DEL] = "remove", [EPOLL_CTL_MOD] = "change"
+        };
+
+        if (!control || in_child)
+                return n;
+        for (int i = 0; i < n; i++) {
+                if (is_watched(events[i].data.ptr))
+                        continue;
+                (void) fprintf(stderr, "inject.so: an event of what is not watched any more, after these:");
+                for (unsigned k = n_operations > WATCH_RECENT ? n_operations - WATCH_RECENT : 0;
+                     k < n_operations; k++)
+                        (void) fprintf(stderr, " %s %d,", names[recent[k % WATCH_RECENT].operation],
+                                       recent[k % WATCH_RECENT].fd);
+                (void) fprintf(stderr, " now events %#x\n", events[i].events);
+                abort();
+        }
+        return n;
+}
+
 /* ---- files ---- */
 
 static mode_t mode_of(int flags, va_list args) {
@@ -270,6 +320,7 @@ EXPORT int close(int fd) {
         int error = DUE(FAULT_FILE, "close", EIO, EINTR);
         int r = REAL(close)(fd);
 
+        watch(fd, EPOLL_CTL_DEL, NULL);
         if (!error)
                 return r;
         errno = error;
@@ -429,12 +480,37 @@ EXPORT ssize_t send(int fd, const void *bytes, size_t n, int flags) {
 /* EPOLL_CTL_DEL needs nothing, and cannot fail for a descriptor that is in the set. */
 EXPORT int epoll_ctl(int fd, int operation, int on, struct epoll_event *event) {
         int error = operation == EPOLL_CTL_DEL ? 0 : DUE(FAULT_NET, "epoll_ctl", ENOMEM, ENOSPC);
+        int r;
 
         if (error) {
                 errno = error;
                 return -1;
         }
-        return REAL(epoll_ctl)(fd, operation, on, event);
+        r = REAL(epoll_ctl)(fd, operation, on, event);
+        if (r == 0)
+                watch(on, operation, event ? event->data.ptr : NULL);
+        return r;
+}
+
+EXPORT int epoll_wait(int fd, struct epoll_event *events, int n, int timeout) {
+        int error = DUE(FAULT_NET, "epoll_wait", EINTR);
+
+        if (error) {
+                errno = error;
+                return -1;
+        }
+        return check_events(events, REAL(epoll_wait)(fd, events, n, timeout));
+}
+
+EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout,
+                        const sigset_t *set) {
+        int error = DUE(FAULT_NET, "epoll_pwait2", EINTR);
+
+        if (error) {
+                errno = error;
+                return -1;
+        }
+        return check_events(events, REAL(epoll_pwait2)(fd, events, n, timeout, set));
 }
 
 /* clang-format off */
@@ -450,11 +526,6 @@ WRAP(FAULT_NET, ssize_t, recvmsg, (int fd, struct msghdr *m, int flags), (fd, m,
 WRAP(FAULT_NET, ssize_t, sendmsg, (int fd, const struct msghdr *m, int flags), (fd, m, flags),
      EAGAIN, EINTR, ENOBUFS)
 WRAP(FAULT_NET, int, epoll_create1, (int flags), (flags), EMFILE, ENOMEM)
-WRAP(FAULT_NET, int, epoll_wait, (int fd, struct epoll_event *events, int n, int timeout),
-     (fd, events, n, timeout), EINTR)
-WRAP(FAULT_NET, int, epoll_pwait2,
-     (int fd, struct epoll_event *events, int n, const struct timespec *timeout, const sigset_t *set),
-     (fd, events, n, timeout, set), EINTR)
 WRAP(FAULT_NET, int, timerfd_create, (int clock, int flags), (clock, flags), EMFILE, ENOMEM)
 WRAP(FAULT_NET, int, signalfd, (int fd, const sigset_t *set, int flags), (fd, set, flags), EMFILE, ENOMEM)
 WRAP(FAULT_NET, int, eventfd, (unsigned n, int flags), (n, flags), EMFILE, ENOMEM)

@@ -44,20 +44,35 @@ void runs_prove_by_restart(struct rig *r) {
         (void) rig_prove(r);
 }
 
-static unsigned n_fds_at_begin;
+/* azpard's descriptors: how many, and what they are. */
+struct fds {
+        unsigned n;
+        char what[4096];
+};
 
-static unsigned count_fds(struct rig *r) {
+static struct fds fds_at_begin;
+
+static void list_fds(struct rig *r, struct fds *ret) {
         char path[64];
-        unsigned n = 0;
+        struct dirent *entry;
         DIR *d;
 
+        *ret = (struct fds){ 0 };
         (void) snprintf(path, sizeof(path), "/proc/%d/fd", (int) r->pid);
         d = opendir(path);
-        while (d && readdir(d))
-                n++;
+        while (d && (entry = readdir(d))) {
+                char link[128];
+                ssize_t n = readlinkat(dirfd(d), entry->d_name, link, sizeof(link) - 1);
+                size_t at = strlen(ret->what);
+
+                if (n < 0)
+                        continue; /* "." and ".."; or it was closed meanwhile */
+                link[n] = 0;
+                (void) snprintf(ret->what + at, sizeof(ret->what) - at, " %s=%s", entry->d_name, link);
+                ret->n++;
+        }
         if (d)
                 (void) closedir(d);
-        return n;
 }
 
 void runs_start(struct rig *r) {
@@ -65,7 +80,7 @@ void runs_start(struct rig *r) {
         rig_start(r);
         if (rig_wait(r, "it serves", rig_is_serving) < 0)
                 rig_complain(r, "it does not start");
-        n_fds_at_begin = count_fds(r);
+        list_fds(r, &fds_at_begin);
 }
 
 /* ---- start ---- */
@@ -170,7 +185,19 @@ void runs_stop_asked(struct rig *r, uint64_t at, uint32_t way) {
 
 static unsigned n_runs_of_this; /* azpard's, since it was started */
 static bool has_no_more_fds(struct rig *r) {
-        return count_fds(r) <= n_fds_at_begin;
+        struct fds now;
+
+        list_fds(r, &now);
+        return now.n <= fds_at_begin.n;
+}
+
+static void check_fds(struct rig *r) {
+        struct fds now;
+
+        if (rig_wait(r, "it has no more descriptors than it began with", has_no_more_fds) == 0)
+                return;
+        list_fds(r, &now);
+        (void) printf("at the beginning:%s\nnow:%s\n", fds_at_begin.what, now.what);
 }
 
 void runs_begin(struct rig *r) {
@@ -182,7 +209,7 @@ void runs_begin(struct rig *r) {
 void runs_end(struct rig *r) {
         (void) rig_disarm(r);
         rig_must(r, status_request);
-        (void) rig_wait(r, "it has no more descriptors than it began with", has_no_more_fds);
+        check_fds(r);
         rig_stop(r);
         rig_kill(r);
         (void) rig_prove(r);
