@@ -4,7 +4,7 @@
 . tests/e2e/lib.sh
 
 signal() { kill -s "$1" -- "$azpard_pid"; }
-gone() { ! kill -0 "$azpard_pid" 2>/dev/null; }
+gone() { is_gone "$azpard_pid"; } # where nobody takes up orphans it stays a zombie
 logged() { grep -q -- "$1" "$log"; }
 newest() { ls "$state/checkpoints" 2>/dev/null | tail -n 1; }
 
@@ -19,6 +19,7 @@ start_in_terminal() {
 
 # Without a terminal SIGHUP does not stop it (35-reload.sh says what it does); with one it does.  The trainer stands
 # still, so that all of this comes before it has saved.
+no_spilling
 start_in_terminal --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
 wait_until '.step > 20'
 trainer=$(q .trainer.pid)
