@@ -159,7 +159,7 @@ check 'all(.workers[0,1], .trainer; .restarts == 0)'
 
 # While the trainer saves: whatever comes meanwhile is in the process that follows.
 old_trainer=$(trainer)
-kill -STOP "$old_trainer"
+halt "$old_trainer"
 for rate in 0.003 0.004 0.005; do
         set_key train.learning_rate $rate
         reload_gives "train.learning_rate | "
@@ -240,7 +240,7 @@ ctl resume
 
 # While stopping: refused.
 trainer=$(trainer)
-kill -STOP "$trainer"
+halt "$trainer"
 ctl stop &
 stopping=$!
 wait_until '.state == "stopping"'

@@ -23,7 +23,7 @@ no_spilling
 start_in_terminal --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
 wait_until '.step > 20'
 trainer=$(q .trainer.pid)
-kill -STOP -- "$trainer"
+halt "$trainer"
 step=$(q .step)
 signal HUP
 wait_until '.state == "stopping"'
@@ -52,8 +52,8 @@ audit
 # Somebody does not want to wait: the same signal again, either of the two.
 for name in INT TERM; do
         start_azpard --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
-        wait_until ".step > $step + 20"
-        kill -STOP -- "$(q .trainer.pid)"
+        wait_until '.step > .checkpoint.step + 20' # so this trainer has made some, and does not just load
+        halt "$(q .trainer.pid)"
         signal $name
         wait_until '.state == "stopping"'
         signal $name

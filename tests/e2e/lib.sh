@@ -177,3 +177,18 @@ is_gone() {
                 is_dead "$pid" || return 1
         done
 }
+
+# halt PID...: SIGSTOP, and wait until all of their threads stand.  Of two signals that wait on a full machine the one with the
+# smaller number comes first, which a SIGTERM has.
+halt() {
+        kill -STOP "$@"
+        wait_for "$* stand still" stands "$@"
+}
+stands() {
+        local pid file line
+        for pid in "$@"; do
+                for file in /proc/"$pid"/task/*/stat; do
+                        line=$(cat "$file") && [[ ${line##*) } == T* ]] || return 1
+                done
+        done
+}
