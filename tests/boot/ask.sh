@@ -46,6 +46,8 @@ trains() { wait_until '.step > 20 and ([.workers[] | select(.pid and .games > 0)
 
 # No grep -q: with pipefail it fails when journalctl has more to say.
 said() { inside journalctl -u "$unit" -o cat --no-pager | grep -E -- "$1" >/dev/null; }
+# What was sent to journald is not yet in the journal.
+must_say() { wait_for "the journal has '$1'" said "$1"; }
 
 refused() { # PATTERN COMMAND...: fails in time, and says PATTERN
         local pattern=$1 result=0

@@ -50,14 +50,19 @@ check '.spill.rejected == 0 and .spill.error == null'
 
 stop_azpard
 
-# Resumed and saved by the confined trainer; who is killed comes back confined.  (Without spilling: a killed worker's
-# unfinished file would be a gap that the audit takes for a loss.)
-begin --set service.spill_max=0
-step=$(q .step)
+# Resumed and saved by the confined trainer; who is killed comes back confined.  (From here on nothing more is spilled: a
+# killed worker's unfinished file would be a gap that the audit takes for a loss, and so would one that a worker writes at its
+# end, which waits for the next start.)
+no_spilling
+begin
+step=$(q .checkpoint.step)
 wait_until ".trainer.state == \"training\" and .checkpoint.step > $step and all(.workers[]; .games > 0)"
 kill -KILL "$(q '.workers[0].pid')" "$(q .trainer.pid)"
-wait_until '.workers[0].restarts == 1 and .trainer.restarts == 1 and .workers[0].games > 0 and .trainer.state == "training"'
+# "playing" is the new one's own word: what its predecessor said is wiped out.  The trainer's heart beats when it is confined.
+wait_until '.workers[0].restarts == 1 and .trainer.restarts == 1 and .workers[0].state == "playing" and .trainer.state == "training"'
 is_confined || fail "after resuming and a restart not confined"
+wait_until '.spill.files == 0 and .spill.reading == null' # what was spilled before is taken in as well
+[ -z "$(find "$state/spill" -path '*/worker_*/batch_*.json')" ] || fail "spilled files are left"
 stop_azpard
 
 # The negative control.

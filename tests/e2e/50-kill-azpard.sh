@@ -11,12 +11,14 @@ word() { od -A n -t u8 -j "$1" -N 8 "$segment" | tr -d ' '; }          # OFFSET:
 tail_of() { word $((8192 + $1 * stride)); }                             # SLOT: bytes ever committed to its lane
 head_of() { word $((8192 + $1 * stride + 64)); }                        # SLOT: bytes ever taken from it
 lane_holds() { [ $(($(tail_of "$1") - $(head_of "$1"))) -gt "$2" ]; } # SLOT BYTES
+# With so many simulations a lane takes half a minute to fill, so none of them is full before we have looked at it.
 begin() {
-        start_azpard --set service.lane_bytes=$lane_bytes
+        start_azpard --set service.lane_bytes=$lane_bytes --set search.simulations=800
         check ".window.inserted >= $seen"
         check '.intake.bad_records == 0 and .intake.lanes_reset == 0 and .window.damaged == 0'
 }
 
+no_spilling
 seen=0
 begin
 wait_until '.checkpoint.step > 0 and all(.workers[]; .games > 0)'

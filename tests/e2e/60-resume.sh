@@ -12,6 +12,7 @@ weights() { # FILE: a checksum of the tensors, without the header that names gen
 }
 inserted() { "$helpers/audit" "$config" "$state/window" | jq .samples; }
 
+no_spilling
 start_azpard --set replay.ratio=50
 wait_until '.step > 450 and .window.samples > 2000'
 ctl pause

@@ -4,7 +4,7 @@
 . tests/e2e/lib.sh
 
 signal() { kill -s "$1" -- "$azpard_pid"; }
-gone() { ! kill -0 "$azpard_pid" 2>/dev/null; }
+gone() { is_gone "$azpard_pid"; } # where nobody takes up orphans it stays a zombie
 logged() { grep -q -- "$1" "$log"; }
 newest() { ls "$state/checkpoints" 2>/dev/null | tail -n 1; }
 
@@ -19,10 +19,11 @@ start_in_terminal() {
 
 # Without a terminal SIGHUP does not stop it (35-reload.sh says what it does); with one it does.  The trainer stands
 # still, so that all of this comes before it has saved.
+no_spilling
 start_in_terminal --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
 wait_until '.step > 20'
 trainer=$(q .trainer.pid)
-kill -STOP -- "$trainer"
+halt "$trainer"
 step=$(q .step)
 signal HUP
 wait_until '.state == "stopping"'
@@ -51,8 +52,8 @@ audit
 # Somebody does not want to wait: the same signal again, either of the two.
 for name in INT TERM; do
         start_azpard --set train.checkpoint_interval=1000000 --set service.stop_timeout=3600
-        wait_until ".step > $step + 20"
-        kill -STOP -- "$(q .trainer.pid)"
+        wait_until '.step > .checkpoint.step + 20' # so this trainer has made some, and does not just load
+        halt "$(q .trainer.pid)"
         signal $name
         wait_until '.state == "stopping"'
         signal $name

@@ -25,6 +25,7 @@ unharmed() {
         check '.workers[0].restarts == 0 and .workers[0].bad_records == 0 and .trainer.restarts == 0'
 }
 
+no_spilling
 echo noise >"$tmp/task"
 programs=$tmp/programs start_azpard --set service.restart_limit=3
 wait_until '.step > 20 and .workers[1].bad_records > 1000'
@@ -48,9 +49,9 @@ unharmed
 
 # What breaks the framing costs the worker its life and its lane's content; again and again, and it is parked.
 for task in length tail; do
-        ctl workers 2
-        change_to $task
         reset=$(q .intake.lanes_reset)
+        change_to $task
+        ctl workers 2 # a new chance, if the one before it was parked
         wait_until ".intake.lanes_reset > $reset"
         wait_until '.workers[1].state == "parked" and .state == "degraded" and (.reason | test("parked"))'
         unharmed

@@ -17,8 +17,8 @@ for kind in tmpfs ext4; do
 done
 
 # Somebody cuts the window short, which is SIGBUS for who writes to it: samples wait, and get in when it has its size again.
-start_azpard
-wait_until '.window.samples == 20000 and .state == "training"'
+start_azpard --set replay.window=5000
+wait_until '.window.samples == 5000 and .state == "training"'
 size=$(stat -c %s "$state/window")
 truncate -s 4096 "$state/window"
 wait_until '.state == "degraded" and .reason == "could not write the replay window: Input/output error"'
@@ -26,7 +26,7 @@ wait_until 'all(.workers[]; .state == "waiting")'
 check 'all(.workers[]; .restarts == 0) and .trainer.restarts == 0'
 inserted=$(q .window.inserted)
 truncate -s "$size" "$state/window"
-wait_until ".state != \"degraded\" and .window.inserted > $inserted + 30000" # all that was cut off has left the window
+wait_until ".state != \"degraded\" and .window.inserted > $inserted + 7500" # all that was cut off has left the window
 check '.intake.bad_records == 0 and .intake.lanes_reset == 0'
 grep -q 'replay window: writing works again' "$log" || fail "azpard does not say that it works again"
 ctl pause

@@ -12,11 +12,8 @@ if [ -z "${AZPAR_OWN_MOUNTS-}" ]; then
 fi
 . tests/e2e/lib.sh
 
-# No spilling here: a worker that ends with games for a disk that does not take them leaves a gap between them and
-# those that found room in its lane, and the audit could not tell that from a loss.
-cat >>"$config" <<END
-spill_max = 0
-END
+# A worker that ends with games for a disk that does not take them leaves a gap as well.
+no_spilling
 zram=
 
 # need_tool PROGRAM PACKAGE
@@ -80,10 +77,14 @@ drop_disk() {
         fi
 }
 
-# fill_disk: until nothing more fits; empty_disk gives it back.
+# fill_disk: until nothing more fits; empty_disk gives it back.  What somebody else removes later has to be filled, too.
 fill_disk() {
-        dd if=/dev/zero of="$state/ballast" bs=4k 2>/dev/null || true
+        dd if=/dev/zero of="$state/ballast" bs=4k oflag=append conv=notrunc 2>/dev/null || true
 }
+# fills_until CONDITION: keeps the disk full until it is true of the status.  Filled only once, the disk could end with as much
+# room as the trainer needs, which was saving at that moment and then removed an old or an unfinished checkpoint.
+is_full_and() { fill_disk && holds "$1"; }
+fills_until() { wait_for "$1, the disk being full" is_full_and "$1"; }
 empty_disk() { rm -f "$state/ballast"; }
 
 # ---- what the tests of failing disks do: mount_again is theirs ----
@@ -124,14 +125,24 @@ goes_on() {
 }
 samples_in_lanes() { sed -n 's/^.* \([0-9]*\) bytes of samples stay in .*/\1/p' "$log" | tail -n 1; }
 
+# nothing_is_written: nor is anything published or saved while the trainer makes steps enough for two publications, which are
+# smaller than a checkpoint.  Leaves $saved and $generation as they are then.
+nothing_is_written() {
+        local step
+        fill_disk
+        saved=$(q .checkpoint.step) generation=$(q .generation) step=$(q .step)
+        wait_until ".step > $step + 50"
+        holds ".generation == $generation and .checkpoint.step == $saved"
+}
+
 # becomes_full: a disk that has room runs out of it while training, and gets it back; then once more, until azpard is stopped.
 becomes_full() {
         local inserted step saved generation
         start_azpard
         wait_until '.state == "training" and .checkpoint.step > 0'
-        fill_disk
-        wait_until '.state == "degraded" and (.reason | test("could not save: No space left on device"))'
-        inserted=$(q .window.inserted) step=$(q .step) saved=$(q .checkpoint.step) generation=$(q .generation)
+        fills_until '.state == "degraded" and (.reason | test("could not save: No space left on device"))'
+        wait_for "the disk has no room for anything" nothing_is_written
+        inserted=$(q .window.inserted) step=$(q .step)
         # both go on; the trainer may be held back by the limiter only
         wait_until ".window.inserted > $inserted + 500 and .step > $step + 50"
         check ".state == \"degraded\" and .generation == $generation and .checkpoint.step == $saved"
@@ -140,11 +151,10 @@ becomes_full() {
         wait_until '.workers[0].restarts == 1 and .workers[0].games > 0'
         empty_disk
         wait_until ".state != \"degraded\" and .checkpoint.step > $saved and .generation > $generation"
-        grep -q 'saving works again' "$log" || fail "nobody says that it works again"
+        wait_for "somebody says that it works again" grep -q 'saving works again' "$log"
 
         # Stopped while the disk is full: the trainer cannot save, but no sample is lost.
-        fill_disk
-        wait_until '.state == "degraded"'
+        fills_until '.state == "degraded"'
         inserted=$(q .window.inserted)
         stop_azpard
         empty_disk

@@ -17,8 +17,6 @@ config=$tmp/azpar.conf
 log=$tmp/azpard.log
 azpard_pid=
 patience=${AZPAR_E2E_PATIENCE:-120} # seconds that a condition may take to come true; a full machine is slow
-slow=1 # how many times longer libtorch takes to load
-[[ $programs != *san ]] || slow=6
 as_nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
 
 cleanup() {
@@ -83,6 +81,11 @@ keep = 3
 lane_bytes = 65536
 heartbeat_timeout = 60
 END
+
+# Workers do not spill: for tests that count what went through the lanes, or that audit a window after somebody was killed,
+# since a killed worker leaves a gap between what it had spilled and what found room in its lane.  Without this they begin to
+# when azpard was kept from its work for a second, as by a slow disk.
+no_spilling() { echo "spill_max = 0" >>"$config"; } # the file ends in [service]
 
 # run_azpard, if set: a command that runs it.
 # start_azpard [OPTION]...: $programs/azpard in the background; returns when it answers.
@@ -159,11 +162,33 @@ audit() {
 # A checksum of all that must stay as it is in the state directory.
 fingerprint() { (cd "$state" && find . -type f ! -name '*lock' -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
 
-# is_gone PID...: none of these processes is there any more (a zombie is gone, too).
+# is_gone PID...: none of these processes is there any more.  A zombie is gone, too, and so is one without descriptors: it has
+# nothing left to do but to become one.
+is_dead() {
+        local line
+        line=$(cat "/proc/$1/stat" 2>/dev/null) || return 0
+        [[ ${line##*) } == [ZX]* ]]
+}
 is_gone() {
-        local pid line
+        local pid fds
         for pid in "$@"; do
-                line=$(cat "/proc/$pid/stat" 2>/dev/null) || continue
-                [[ ${line##*) } == [ZX]* ]] || return 1
+                ! is_dead "$pid" || continue
+                ! fds=$(ls "/proc/$pid/fd" 2>/dev/null) || [ -n "$fds" ] || continue
+                is_dead "$pid" || return 1
+        done
+}
+
+# halt PID...: SIGSTOP, and wait until all of their threads stand.  Of two signals that wait on a full machine the one with the
+# smaller number comes first, which a SIGTERM has.
+halt() {
+        kill -STOP "$@"
+        wait_for "$* stand still" stands "$@"
+}
+stands() {
+        local pid file line
+        for pid in "$@"; do
+                for file in /proc/"$pid"/task/*/stat; do
+                        line=$(cat "$file") && [[ ${line##*) } == T* ]] || return 1
+                done
         done
 }

@@ -5,6 +5,7 @@
 # wrong, and must see it.
 . tests/e2e/lib.sh
 
+no_spilling # .spill.reading is an object while a file is read
 start_azpard
 wait_until '.step > 10 and .generation > 0 and .loss != null and .window.samples > 0'
 ctl checkpoint

@@ -668,6 +668,7 @@ static void test_pace(void **state) {
         struct house *h = *state;
         cleanup_(fd_closep) int fd = admitted(h, &stranger), trusted = admitted(h, &own), late = -1;
         unsigned n_asked = 0, n_before;
+        uint64_t until, now;
 
         for (; !h->control->resting; n_asked++) { /* that is, until azpard has had enough of it */
                 assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
@@ -677,6 +678,11 @@ static void test_pace(void **state) {
                 assert_in_range(n_asked, 0, 100000);
         }
         assert_in_range(n_asked, 20, 100000);
+        /* It rests until then; for ever, while we look, for we may be kept from it for longer than that. */
+        assert_true(sd_event_source_get_time(h->control->resume, &until) >= 0);
+        assert_true(sd_event_now(h->event, CLOCK_MONOTONIC, &now) >= 0);
+        assert_true(until >= now + CONTROL_REST_NS / 1000);
+        assert_true(sd_event_source_set_time(h->control->resume, UINT64_MAX) >= 0);
         n_before = fake.n_status;
         assert_int_equal(send(fd, "{\"command\":\"status\"}\n", 21, MSG_NOSIGNAL), 21);
         late = dial();
@@ -684,7 +690,8 @@ static void test_pace(void **state) {
         assert_true(h->control->resting);
         assert_int_equal(fake.n_status, n_before);
         assert_int_equal(n_clients(h), 2);
-        while (h->control->resting) /* at least 100 ms; the loop sleeps meanwhile */
+        assert_true(sd_event_source_set_time(h->control->resume, until) >= 0);
+        while (h->control->resting) /* the loop sleeps meanwhile */
                 assert_true(sd_event_run(h->event, UINT64_MAX) > 0);
         turn(h);
         assert_non_null(strstr(hear(fd), "\"ok\":true"));
