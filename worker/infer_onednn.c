@@ -39,6 +39,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include "common/base/finite.h"
 
 #define MAX_PIECE 16
 #define N_PLANS   8
@@ -577,15 +578,6 @@ static int pack(const struct infer *i, enum op op, float *plain, dnnl_memory_t p
         return check(status, "pack weights", e);
 }
 
-/* Finite weights may still be too large once folded, or in bf16, whose range is that of f32. */
-static bool all_finite(const float *x, size_t n) {
-        float sum = 0.0f;
-
-        for (size_t k = 0; k < n; k++)
-                sum += x[k] - x[k];
-        return sum == 0.0f;
-}
-
 static int pack_layers(const struct infer *i, const float *const *tensors, struct weights *w,
                        struct error *e) {
         struct arena plain = { 0 };
@@ -610,8 +602,9 @@ static int pack_layers(const struct infer *i, const float *const *tensors, struc
                         break;
                 bias = handle;
                 plain_layer(i, k, tensors, weights, bias);
-                if (!all_finite(weights, dnnl_memory_desc_get_size(&d) / sizeof(float)) ||
-                    !all_finite(bias, (size_t) d.dims[0]))
+                /* finite ones may be too large once folded, or in bf16, whose range is that of f32 */
+                if (!finite_all(weights, dnnl_memory_desc_get_size(&d) / sizeof(float)) ||
+                    !finite_all(bias, (size_t) d.dims[0]))
                         r = error_set(e, -ERANGE, "weights of layer %zu overflow with their batch norm", k);
                 else
                         r = pack(i, op, weights, w->layers[k].weights, e);
@@ -774,7 +767,7 @@ int infer_run(struct infer *i, const float *planes, unsigned n, float *ret_logit
                         return r;
         }
         /* weights that are finite can still lead there, and a NaN would go through all of a search unseen */
-        if (!all_finite(ret_logits, n * moves) || !all_finite(ret_value, n))
+        if (!finite_all(ret_logits, n * moves) || !finite_all(ret_value, n))
                 return error_set(e, -EDOM, "the network's output is not finite: its weights are too large");
         return 0;
 }
