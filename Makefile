@@ -271,7 +271,7 @@ check-headers:
 	@$(CXX) $(az_cppflags) $(az_cxxflags) -fsyntax-only -Werror -x c++ -include daemon/trainer/torch.h /dev/null
 	@echo "ok   check-headers: $(words $(headers)) headers compile alone"
 
-# The floor plan: arrows run down only, libtorch stays in one file, oneDNN in the worker's one.
+# The floor plan: arrows run down only, libtorch stays in one file, oneDNN in what inference is made of.
 .PHONY: check-includes
 check-includes:
 	@tests/check-includes

@@ -11,16 +11,11 @@
  *
  * Syncing costs more than taking in a small file, so several are taken in before one sync lets all of them be
  * removed.
- *
- * Games are appended as games: a run of samples with ascending plies (and, where there are identities,
- * ascending sequence numbers without a hole) appears in the window with one store.
  */
 #include "daemon/refill.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,23 +23,20 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/pause_point.h"
-#include "common/exchange/segment.h"
 #include "daemon/batch_pass.h"
-#include "daemon/imports.h"
+#include "daemon/file_intake.h"
 #include "daemon/set_aside.h"
 
-#define TURN_NS            (NS_PER_MS / 2) /* a quarter of what lanes get */
-#define PRIORITY           10              /* of its event source: as lanes and clients, in turn with them */
-#define LOOK_NS            NS_PER_S
-#define LOOK_AGAIN_NS      (5 * NS_PER_S)      /* with files left from the last look */
-#define WAIT_NS            (5 * NS_PER_S)      /* after a file that could not be removed */
-#define TAKEN_MAX          WINDOW_MARKS        /* so that each of their folders keeps its mark */
-#define TAKEN_BYTES_MAX    (UINT64_C(8) << 20) /* and one file more */
-#define RATE_TICKS         11
-#define INCARNATIONS_AHEAD (UINT64_C(1) << 32) /* as in intake.c */
+#define TURN_NS         (NS_PER_MS / 2) /* a quarter of what lanes get */
+#define PRIORITY        10              /* of its event source: as lanes and clients, in turn with them */
+#define LOOK_NS         NS_PER_S
+#define LOOK_AGAIN_NS   (5 * NS_PER_S)      /* with files left from the last look */
+#define WAIT_NS         (5 * NS_PER_S)      /* after a file that could not be removed */
+#define TAKEN_MAX       WINDOW_MARKS        /* so that each of their folders keeps its mark */
+#define TAKEN_BYTES_MAX (UINT64_C(8) << 20) /* and one file more */
+#define RATE_TICKS      11
 
 enum step { STEP_REST, STEP_LOOK, STEP_CHECK, STEP_TAKE, STEP_SYNC, STEP_REMOVE };
-enum kind { KIND_UNKNOWN, KIND_OWN, KIND_FOREIGN };
 
 /* The file at hand. */
 struct file {
@@ -53,13 +45,6 @@ struct file {
         struct spill_entry entry; /* spilled */
         char path[SPILL_ENTRY_PATH_MAX];
         struct stat st;
-        enum kind kind;
-        uint64_t name;            /* foreign: the samples' incarnation */
-        uint64_t incarnation_end; /* own: they are below */
-        uint64_t n_seen;          /* samples, in this pass, and the last one's identity: */
-        struct sample_id last;
-        struct sample_id newest; /* of its folder, or of this foreign file, in the window: if has_newest */
-        bool has_newest;
         struct refill_import result;
 };
 
@@ -69,29 +54,18 @@ struct taken {
         struct stat st;
 };
 
-/* The game that is being put together. */
-struct gathering {
-        unsigned char *bytes; /* room for the largest record */
-        size_t n_bytes;
-        struct window_item items[GAME_MAX_PLIES];
-        size_t n;
-        struct sample_id last;
-        uint16_t last_ply;
-};
-
 struct refill {
         struct refill_options o;
         sd_event_source *turn;
         struct spill_list *list;
         struct batch_pass *pass;
+        struct file_intake *intake;
         struct disk_request request;
         enum step step;
         bool stopped;
         struct file file;
         struct batch_file_item item; /* read, and not taken yet: if has_item */
-        struct sample_id item_id;    /* as its worker or its file numbers it */
-        bool has_item, item_is_new, at_end;
-        struct gathering game;
+        bool has_item, at_end;
         struct taken taken[TAKEN_MAX]; /* to be removed, from the last one on */
         unsigned n_taken;
         char remove_path[SPILL_ENTRY_PATH_MAX];
@@ -99,9 +73,6 @@ struct refill {
         uint64_t sync_up_to; /* SYNC waits for that tail */
         uint64_t wait_ns;    /* nothing is begun before */
         uint64_t looked_ns;
-
-        struct sample_id newest[SEGMENT_MAX_WORKERS]; /* spilled, in the window; incarnation 0: none */
-        struct imports *imports;
 
         int import_fd;      /* waits for its turn; -1: none */
         uint64_t n_imports; /* the last one's ticket */
@@ -151,7 +122,6 @@ static void note_failure(struct refill *r, const struct error *e) {
 static void close_file(struct refill *r) {
         fd_closep(&r->file.fd);
         r->file = (struct file){ .fd = -1 };
-        r->game.n = r->game.n_bytes = 0;
         r->has_item = r->at_end = false;
         r->step = STEP_REST;
 }
@@ -268,164 +238,6 @@ static void note_taken(struct refill *r) {
         PAUSE_POINT(REFILL_TAKEN);
 }
 
-/* ---- what is in a file ---- */
-
-static bool is_newer(const struct sample_id *a, const struct sample_id *b) {
-        if (a->incarnation != b->incarnation)
-                return a->incarnation > b->incarnation;
-        return a->sequence > b->sequence;
-}
-
-/* A sample of this window's own workers must lie in its worker's folder, after the one before it. */
-static int check_own(struct refill *r, const struct sample_id *id, struct error *e) {
-        struct file *f = &r->file;
-
-        if (f->is_import)
-                return 0; /* skipped: see take_item() */
-        if (id->slot != f->entry.folder || id->slot >= SEGMENT_MAX_WORKERS)
-                return error_set(e, -EBADMSG, "sample %ju: made by worker %ju, not %ju",
-                                 (uintmax_t) f->n_seen, (uintmax_t) id->slot, (uintmax_t) f->entry.folder);
-        if (id->incarnation == 0 || id->incarnation >= f->incarnation_end)
-                return error_set(e, -EBADMSG, "sample %ju: incarnation %ju is impossible",
-                                 (uintmax_t) f->n_seen, (uintmax_t) id->incarnation);
-        if (f->n_seen > 0 && !is_newer(id, &f->last))
-                return error_set(e, -EBADMSG,
-                                 "sample %ju: identity (%ju, %ju) does not follow (%ju, %ju) before it",
-                                 (uintmax_t) f->n_seen, (uintmax_t) id->incarnation, (uintmax_t) id->sequence,
-                                 (uintmax_t) f->last.incarnation, (uintmax_t) f->last.sequence);
-        return 0;
-}
-
-/* In either pass: nobody promises that the file stays as it is. */
-static int check_item(struct refill *r, const struct batch_file_item *item, struct error *e) {
-        struct file *f = &r->file;
-        bool is_own = item->origin == window_origin(r->o.window);
-        enum kind kind = is_own ? KIND_OWN : KIND_FOREIGN;
-        int s = 0;
-
-        if (f->kind != KIND_UNKNOWN && f->kind != kind)
-                return error_set(e, -EBADMSG,
-                                 "sample %ju: samples of this window and others in one file; import the "
-                                 "others alone",
-                                 (uintmax_t) f->n_seen);
-        f->kind = kind;
-        if (is_own)
-                s = check_own(r, &item->sample.id, e);
-        f->last = item->sample.id;
-        f->n_seen++;
-        return s;
-}
-
-/* The first pass is over, and the file is good: what of it is in the window already? */
-static int begin_taking(struct refill *r, struct error *e) {
-        struct file *f = &r->file;
-        int s = 0;
-
-        f->name = batch_pass_name(r->pass);
-        f->n_seen = 0;
-        if (f->kind == KIND_OWN && !f->is_import) {
-                s = window_raise_incarnation(r->o.window, f->last.incarnation);
-                f->incarnation_end = window_next_incarnation(r->o.window);
-                f->newest = r->newest[f->entry.folder];
-                f->has_newest = f->newest.incarnation != 0;
-        } else {
-                f->kind = f->kind == KIND_UNKNOWN ? KIND_FOREIGN : f->kind; /* no sample: none of ours */
-                f->has_newest =
-                        imports_find(r->imports, f->name, window_first(r->o.window), &f->newest.sequence);
-        }
-        if (s < 0)
-                return error_errno(e, s, "could not note its incarnation");
-        PAUSE_POINT(REFILL_CHECKED);
-        batch_pass_begin(r->pass, f->fd);
-        r->step = STEP_TAKE;
-        return 0;
-}
-
-/* ---- into the window ---- */
-
-/* Return: 0 or a negative errno: nothing of the game is in the window, and it is kept. */
-static int append_game(struct refill *r) {
-        struct gathering *g = &r->game;
-        struct file *f = &r->file;
-        struct sample_id last = g->last;
-        int s;
-
-        if (g->n == 0)
-                return 0;
-        last.slot += SAMPLE_SLOT_SPILLED;
-        s = window_append_spilled(r->o.window, g->items, g->n, f->kind == KIND_OWN ? &last : NULL);
-        if (s < 0)
-                return s;
-        PAUSE_POINT(REFILL_APPENDED);
-        if (f->kind == KIND_OWN)
-                r->newest[f->entry.folder] = g->last;
-        else
-                imports_note(r->imports, f->name, g->last.sequence, window_tail(r->o.window) - 1);
-        r->counts.samples += g->n;
-        f->result.samples += g->n;
-        g->n = g->n_bytes = 0;
-        return 0;
-}
-
-static bool continues_game(const struct gathering *g, const struct game *game, const struct sample *s) {
-        return g->n > 0 && g->n < game->max_plies && s->ply > g->last_ply &&
-               s->id.incarnation == g->last.incarnation && s->id.sequence == g->last.sequence + 1;
-}
-
-static void gather(struct refill *r, const struct sample *s, const struct sample_id *id) {
-        struct gathering *g = &r->game;
-        size_t size = sample_record_max_bytes(r->o.game), length = 0;
-        int e;
-
-        e = sample_encode(r->o.game, s, g->bytes + g->n_bytes, size - g->n_bytes, &length);
-        assert(e == 0); /* at most max_plies of them, each checked */
-        g->items[g->n++] =
-                (struct window_item){ .bytes = g->bytes + g->n_bytes, .n_bytes = (uint32_t) length };
-        g->n_bytes += length;
-        g->last = *id;
-        g->last_ply = s->ply;
-}
-
-/* The identity that @item gets in the window. Return: false: the window has it already. */
-static bool identify(struct refill *r, struct batch_file_item *item, struct sample_id *ret_id) {
-        struct file *f = &r->file;
-        struct sample_id *id = &item->sample.id;
-        uint64_t index = f->n_seen - 1;
-        bool is_f32;
-
-        if (f->kind == KIND_OWN && f->is_import)
-                return false; /* an export of this very window */
-        if (f->kind == KIND_OWN) {
-                *ret_id = *id;
-                id->slot += SAMPLE_SLOT_SPILLED;
-                return !f->has_newest || is_newer(id, &f->newest);
-        }
-        is_f32 = item->shares_are_f32 || id->slot == SAMPLE_SLOT_IMPORTED_F32;
-        *id = (struct sample_id){ .slot = is_f32 ? SAMPLE_SLOT_IMPORTED_F32 : SAMPLE_SLOT_IMPORTED,
-                                  .incarnation = f->name,
-                                  .sequence = index };
-        *ret_id = *id;
-        return !f->has_newest || index > f->newest.sequence;
-}
-
-/* The item at hand into the game at hand. Return: 0 or a negative errno: come again with the same item. */
-static int take_item(struct refill *r) {
-        int s = 0;
-
-        if (!r->item_is_new || !continues_game(&r->game, r->o.game, &r->item.sample))
-                s = append_game(r);
-        if (s < 0)
-                return s;
-        if (r->item_is_new)
-                gather(r, &r->item.sample, &r->item_id);
-        else {
-                r->counts.duplicates++;
-                r->file.result.duplicates++;
-        }
-        r->has_item = false;
-        return 0;
-}
-
 /* ---- steps: each gives GO_ON, or WAIT when something else calls go_on() ---- */
 
 enum { GO_ON, WAIT };
@@ -443,7 +255,10 @@ static int open_file(struct refill *r, int fd, struct error *e) {
         /* io_uring gives up on a read that would wait for the disk if the file was opened to not wait */
         if (fcntl(fd, F_SETFL, 0) < 0)
                 return error_errno(e, -errno, "could not make reads of it wait");
-        f->incarnation_end = window_next_incarnation(r->o.window) + INCARNATIONS_AHEAD;
+        if (f->is_import)
+                file_intake_begin_import(r->intake);
+        else
+                file_intake_begin_spilled(r->intake, f->entry.folder);
         batch_pass_begin(r->pass, fd);
         r->step = STEP_CHECK;
         return 0;
@@ -541,6 +356,18 @@ static int look(struct refill *r) {
         return GO_ON;
 }
 
+/* The first pass is over, and the file is good. */
+static int begin_taking(struct refill *r, struct error *e) {
+        int s = file_intake_begin_taking(r->intake, batch_pass_name(r->pass), e);
+
+        if (s < 0)
+                return s;
+        PAUSE_POINT(REFILL_CHECKED);
+        batch_pass_begin(r->pass, r->file.fd);
+        r->step = STEP_TAKE;
+        return 0;
+}
+
 static int check(struct refill *r) {
         struct error e = ERROR_INIT;
         int s;
@@ -549,7 +376,7 @@ static int check(struct refill *r) {
         if (s == BATCH_PASS_E_WAIT)
                 return WAIT;
         if (s == 0) {
-                s = check_item(r, &r->item, &e);
+                s = file_intake_check(r->intake, &r->item, &e);
                 r->file.result.rounded += r->item.is_rounded;
         } else if (s == BATCH_PASS_E_END)
                 s = begin_taking(r, &e);
@@ -569,10 +396,19 @@ static int wait_for_window(struct refill *r, int negative_errno) {
         return WAIT;
 }
 
+static void count(struct refill *r, const struct file_intake_done *done) {
+        r->counts.samples += done->samples;
+        r->counts.duplicates += done->duplicates;
+        r->file.result.samples += done->samples;
+        r->file.result.duplicates += done->duplicates;
+}
+
 /* All samples have been seen, and the last game waits to be appended. */
 static int end_taking(struct refill *r) {
-        int s = append_game(r);
+        struct file_intake_done done = { 0 };
+        int s = file_intake_end(r->intake, &done);
 
+        count(r, &done);
         if (s < 0)
                 return wait_for_window(r, s);
         if (!r->file.is_import) {
@@ -585,6 +421,7 @@ static int end_taking(struct refill *r) {
 }
 
 static int take(struct refill *r) {
+        struct file_intake_done done = { 0 };
         struct error e = ERROR_INIT;
         int s;
 
@@ -596,7 +433,7 @@ static int take(struct refill *r) {
                 if (r->at_end)
                         return end_taking(r);
                 if (s == 0)
-                        s = check_item(r, &r->item, &e);
+                        s = file_intake_identify(r->intake, &r->item, &e);
                 if (s < 0) { /* it was good a moment ago */
                         error_prefix(&e, "it changed while it was read");
                         if (s == -EBADMSG)
@@ -606,10 +443,13 @@ static int take(struct refill *r) {
                         return GO_ON;
                 }
                 r->has_item = true;
-                r->item_is_new = identify(r, &r->item, &r->item_id);
         }
-        s = take_item(r);
-        return s < 0 ? wait_for_window(r, s) : GO_ON;
+        s = file_intake_take(r->intake, &r->item, &done);
+        count(r, &done);
+        if (s < 0)
+                return wait_for_window(r, s);
+        r->has_item = false;
+        return GO_ON;
 }
 
 static int sync_window(struct refill *r) {
@@ -664,33 +504,10 @@ static int on_turn(sd_event_source *source, uint64_t usec, void *userdata) {
 
 /* ---- for the rest of azpard ---- */
 
-/* What the window holds of spilled and imported files. */
-static int find_newest(struct refill *r) {
-        const struct sample_id *found = r->o.found;
-        uint64_t highest = 0;
-        int s;
-
-        for (unsigned i = 0; i < SEGMENT_MAX_WORKERS; i++) {
-                r->newest[i] = found[SAMPLE_SLOT_SPILLED + i];
-                highest = MAX(highest, r->newest[i].incarnation);
-        }
-        s = highest ? window_raise_incarnation(r->o.window, highest) : 0;
-        if (s < 0)
-                return s;
-        return imports_new(found[SAMPLE_SLOT_IMPORTED].incarnation ||
-                                           found[SAMPLE_SLOT_IMPORTED_F32].incarnation
-                                   ? r->o.window
-                                   : NULL,
-                           &r->imports);
-}
-
 static int make(struct refill *r, sd_event *event) {
         int s;
 
-        r->game.bytes = malloc(sample_record_max_bytes(r->o.game));
-        if (!r->game.bytes)
-                return -ENOMEM;
-        s = find_newest(r);
+        s = file_intake_new(r->o.game, r->o.window, r->o.found, &r->intake);
         if (s == 0)
                 s = spill_list_new(r->o.state_fd, &r->list);
         if (s == 0)
@@ -731,8 +548,7 @@ void refill_free(struct refill *r) {
         fd_closep(&r->import_fd);
         batch_pass_free(r->pass);
         spill_list_free(r->list);
-        imports_free(r->imports);
-        free(r->game.bytes);
+        file_intake_free(r->intake);
         free(r);
 }
 

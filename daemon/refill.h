@@ -7,12 +7,7 @@
  *      oldest file -> check all of it -> window_append(), game by game -> durable -> remove the file -> next one
  *
  * One file at a time.  SIGKILL between append and removal leaves a file whose samples are in the window; the
- * successor recognises them:
- *
- *   a file of this window's own workers   by identity: a folder's files bring ascending (incarnation, sequence), and
- *                                         in the window they are marked by SAMPLE_SLOT_SPILLED
- *   any other file                        by its content: its samples are numbered in the file's order under a
- *                                         name made from its text, SAMPLE_SLOT_IMPORTED
+ * successor recognises them: file_intake.h has by what.
  *
  * So a file that is there twice, or is imported again, counts once for as long as the window holds it.  What is no
  * batch file of the game is set aside in spill/rejected/ with a .reason, and the rest goes on.

@@ -2,7 +2,7 @@
 #pragma once
 
 /*
- * Inference: the network of network.h on the CPU, by oneDNN's C API (infer_onednn.c).
+ * Inference: the network of network.h on the CPU, by oneDNN (infer_onednn.c).
  *
  * Batch norm is folded into the convolutions, weights are reordered once into
  * the layout that the chosen kernels want, and primitives are built once per

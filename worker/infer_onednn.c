@@ -10,10 +10,9 @@
  *      A -> both heads' 1x1 convs as one of 3 channels -> [to plain layout] -> channels 0, 1 | channel 2
  *      channels 0, 1 -> policy_fc -> logits          channel 2 -> value_fc1 -> value_fc2 and tanh in C
  *
- * Batch norm disappears into the convolutions: with s = gamma / sqrt(var + eps), w' = w * s and
- * b' = (b - mean) * s + beta.  ReLU and the residual addition are post-operations of the convolutions.  In
- * bf16, the tower computes in bf16 with f32 sums; the heads leave in f32 and the fully connected layers stay
- * f32: they are 1 % of the work.
+ * Batch norm has disappeared into the convolutions (weights.c); ReLU and the residual addition are
+ * post-operations of theirs.  In bf16, the tower computes in bf16 with f32 sums; the heads leave in f32 and
+ * the fully connected layers stay f32: they are 1 % of the work.
  *
  * A batch is cut into pieces of 16 positions and a rest.  Primitives are built for a few sizes of pieces,
  * each when it first occurs (1 to 5 ms); the rest runs in the next larger size, filled up with zeros (no
@@ -33,28 +32,19 @@
 #include <assert.h>
 #include <errno.h>
 #include <math.h>
-#include <oneapi/dnnl/dnnl.h>
-#include <oneapi/dnnl/dnnl_debug.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include "common/base/finite.h"
+#include "worker/onednn.h"
+#include "worker/weights.h"
 
 #define MAX_PIECE 16
 #define N_PLANS   8
-#define ALIGNMENT 64
-/* the convolutions of both heads as one: policy's channels, then the value's */
-#define HEAD_CHANNELS (NETWORK_POLICY_CHANNELS + 1)
 
-enum op {
-        OP_ENTER, /* planes into the layout of the input convolution; may be missing */
-        OP_INPUT,
-        OP_FIRST,
-        OP_SECOND,
-        OP_HEADS,
-        OP_LEAVE, /* head channels into plain layout; may be missing */
-        OP_POLICY,
-        OP_VALUE,
+/* Operations without weights. */
+enum {
+        OP_ENTER = WEIGHTS_N_OPS, /* planes into the layout of the input convolution; may be missing */
+        OP_LEAVE,                 /* head channels into plain layout; may be missing */
         N_OPS,
 };
 
@@ -67,12 +57,6 @@ static const struct {
         [OP_FIRST] = { TOWER_A, TOWER_B },   [OP_SECOND] = { TOWER_B, TOWER_A },
         [OP_HEADS] = { TOWER_A, HEADS },     [OP_LEAVE] = { HEADS, PLAIN },
         [OP_POLICY] = { POLICY_IN, LOGITS }, [OP_VALUE] = { VALUE_IN, HIDDEN },
-};
-
-/* Pages of our own, so that they go back to the system when they are dropped. */
-struct arena {
-        unsigned char *bytes;
-        size_t n_bytes;
 };
 
 /* Sizes of pieces: at most a third of a piece is unused. */
@@ -89,133 +73,24 @@ struct plan {
         dnnl_memory_t scratch[N_OPS];
 };
 
-/* One layer's packed weights. */
-struct layer {
-        dnnl_memory_t weights, bias;
-};
-
-struct weights {
-        struct arena arena;
-        struct layer *layers; /* input, 2 per block, heads, policy_fc, value_fc1 */
-        size_t n_layers;
-        float value_fc2[NETWORK_VALUE_HIDDEN];
-        float value_fc2_bias;
-};
-
 struct infer {
         struct network network;
         unsigned precision, max_batch;
         dnnl_data_type_t type; /* of the tower */
-        dnnl_engine_t engine;
-        dnnl_stream_t stream;
-        dnnl_memory_desc_t weights_desc[N_OPS]; /* as the first plan wants them */
-        struct plan plans[N_PLANS];             /* for plan_sizes */
-        struct arena activations;               /* shared by the plans: they run one after the other */
-        struct weights *weights;                /* NULL before the first infer_load() */
-        void (*on_layer)(void *context);        /* or NULL */
+        struct onednn onednn;
+        dnnl_memory_desc_t weights_desc[WEIGHTS_N_OPS]; /* as the first plan wants them */
+        struct plan plans[N_PLANS];                     /* for plan_sizes */
+        struct onednn_pages activations; /* shared by the plans: they run one after the other */
+        struct weights *weights;         /* NULL before the first infer_load() */
+        void (*on_layer)(void *context); /* or NULL */
         void *on_layer_context;
 };
 
-static int check(dnnl_status_t status, const char *what, struct error *e) {
-        int code = status == dnnl_out_of_memory ? -ENOMEM : status == dnnl_unimplemented ? -ENOTSUP : -EIO;
-
-        if (status == dnnl_success)
-                return 0;
-        return error_set(e, code, "oneDNN: could not %s: %s", what, dnnl_status2str(status));
-}
-
-static int arena_map(struct arena *a, size_t n_bytes, struct error *e) {
-        void *p = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-        if (p == MAP_FAILED)
-                return error_errno(e, -errno, "could not allocate %zu bytes for the network", n_bytes);
-        *a = (struct arena){ .bytes = p, .n_bytes = n_bytes };
-        return 0;
-}
-
-static void arena_unmap(struct arena *a) {
-        if (a->bytes)
-                (void) munmap(a->bytes, a->n_bytes);
-        *a = (struct arena){ 0 };
-}
-
-static size_t aligned(size_t n) {
-        return (n + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-/* dnnl_*_destroy() with NULL is an error that nobody sees; these are for half-built objects. */
-static void memory_drop(dnnl_memory_t *m) {
-        if (*m)
-                (void) dnnl_memory_destroy(*m);
-        *m = NULL;
-}
-
-static void primitive_drop(dnnl_primitive_t *p) {
-        if (*p)
-                (void) dnnl_primitive_destroy(*p);
-        *p = NULL;
-}
-
-static void desc_drop(dnnl_primitive_desc_t *d) {
-        if (*d)
-                (void) dnnl_primitive_desc_destroy(*d);
-        *d = NULL;
-}
-
-static void attr_drop(dnnl_primitive_attr_t *a) {
-        if (*a)
-                (void) dnnl_primitive_attr_destroy(*a);
-        *a = NULL;
-}
-
-/* ---- descriptors ---- */
-
-static dnnl_memory_desc_t describe(dnnl_data_type_t type, dnnl_format_tag_t tag, int n_dims, dnnl_dim_t d0,
-                                   dnnl_dim_t d1, dnnl_dim_t d2, dnnl_dim_t d3) {
-        const dnnl_dims_t dims = { d0, d1, d2, d3 };
-        dnnl_memory_desc_t m;
-        dnnl_status_t status = dnnl_memory_desc_init_by_tag(&m, n_dims, dims, type, tag);
-
-        assert(status == dnnl_success); /* depends on our own numbers only */
-        return m;
-}
-
-static dnnl_memory_desc_t image(const struct infer *i, dnnl_data_type_t type, dnnl_format_tag_t tag,
-                                unsigned n, uint32_t channels) {
-        return describe(type, tag, 4, n, channels, i->network.rows, i->network.cols);
-}
-
-static dnnl_memory_desc_t matrix(dnnl_format_tag_t tag, unsigned rows, uint32_t cols) {
-        return describe(dnnl_f32, tag, 2, rows, cols, 0, 0);
-}
-
-static dnnl_memory_desc_t vector(uint32_t n) {
-        return describe(dnnl_f32, dnnl_a, 1, n, 0, 0, 0);
-}
-
-/* Shapes of an operation with weights: convolution or fully connected. */
-static dnnl_memory_desc_t weights_shape(const struct infer *i, enum op op, dnnl_data_type_t type,
-                                        dnnl_format_tag_t tag4, dnnl_format_tag_t tag2) {
-        const struct network *n = &i->network;
-        const uint32_t cells = n->rows * n->cols;
-
-        switch (op) {
-        case OP_INPUT:
-                return describe(type, tag4, 4, n->filters, n->planes, 3, 3);
-        case OP_HEADS:
-                return describe(type, tag4, 4, HEAD_CHANNELS, n->filters, 1, 1);
-        case OP_POLICY:
-                return matrix(tag2, n->moves, NETWORK_POLICY_CHANNELS * cells);
-        case OP_VALUE:
-                return matrix(tag2, NETWORK_VALUE_HIDDEN, cells);
-        default:
-                return describe(type, tag4, 4, n->filters, n->filters, 3, 3);
-        }
-}
+/* ---- primitives ---- */
 
 /* ReLU for all that have weights but the policy's logits; the scratchpad is ours. */
-static int make_attr(enum op op, dnnl_primitive_attr_t *ret, struct error *e) {
-        cleanup_(attr_drop) dnnl_primitive_attr_t attr = NULL;
+static int make_attr(enum weights_op op, dnnl_primitive_attr_t *ret, struct error *e) {
+        cleanup_(onednn_attr_drop) dnnl_primitive_attr_t attr = NULL;
         dnnl_post_ops_t post = NULL;
         dnnl_status_t status;
 
@@ -234,15 +109,15 @@ static int make_attr(enum op op, dnnl_primitive_attr_t *ret, struct error *e) {
                 (void) dnnl_post_ops_destroy(post);
         if (status == dnnl_success)
                 *ret = TAKE_PTR(attr);
-        return check(status, "describe an operation", e);
+        return onednn_check(status, "describe an operation", e);
 }
 
-static dnnl_status_t make_conv_desc(enum op op, const struct plan *p, const dnnl_memory_desc_t *weights,
-                                    dnnl_primitive_attr_t attr, dnnl_engine_t engine,
-                                    dnnl_primitive_desc_t *ret) {
+static dnnl_status_t make_conv_desc(enum weights_op op, const struct plan *p,
+                                    const dnnl_memory_desc_t *weights, dnnl_primitive_attr_t attr,
+                                    dnnl_engine_t engine, dnnl_primitive_desc_t *ret) {
         const dnnl_dim_t pad = op == OP_HEADS ? 0 : 1;
         const dnnl_dims_t strides = { 1, 1 }, padding = { pad, pad };
-        const dnnl_memory_desc_t bias = vector((uint32_t) weights->dims[0]);
+        const dnnl_memory_desc_t bias = onednn_vector((uint32_t) weights->dims[0]);
         dnnl_convolution_desc_t conv;
         dnnl_status_t status;
 
@@ -252,10 +127,10 @@ static dnnl_status_t make_conv_desc(enum op op, const struct plan *p, const dnnl
         return status == dnnl_success ? dnnl_primitive_desc_create(ret, &conv, attr, engine, NULL) : status;
 }
 
-static dnnl_status_t make_linear_desc(enum op op, const struct plan *p, const dnnl_memory_desc_t *weights,
-                                      dnnl_primitive_attr_t attr, dnnl_engine_t engine,
-                                      dnnl_primitive_desc_t *ret) {
-        const dnnl_memory_desc_t bias = vector((uint32_t) weights->dims[0]);
+static dnnl_status_t make_linear_desc(enum weights_op op, const struct plan *p,
+                                      const dnnl_memory_desc_t *weights, dnnl_primitive_attr_t attr,
+                                      dnnl_engine_t engine, dnnl_primitive_desc_t *ret) {
+        const dnnl_memory_desc_t bias = onednn_vector((uint32_t) weights->dims[0]);
         dnnl_inner_product_desc_t linear;
         dnnl_status_t status;
 
@@ -269,9 +144,9 @@ static dnnl_status_t make_linear_desc(enum op op, const struct plan *p, const dn
  * Build an operation with weights.  Where the plan's slots or the weights are
  * still open (format any), oneDNN's choice is filled in, for those who share them.
  */
-static int build_op(struct infer *i, struct plan *p, enum op op, struct error *e) {
-        cleanup_(attr_drop) dnnl_primitive_attr_t attr = NULL;
-        cleanup_(desc_drop) dnnl_primitive_desc_t d = NULL;
+static int build_op(struct infer *i, struct plan *p, enum weights_op op, struct error *e) {
+        cleanup_(onednn_attr_drop) dnnl_primitive_attr_t attr = NULL;
+        cleanup_(onednn_desc_drop) dnnl_primitive_desc_t d = NULL;
         dnnl_status_t status;
         int r;
 
@@ -279,58 +154,45 @@ static int build_op(struct infer *i, struct plan *p, enum op op, struct error *e
         if (r < 0)
                 return r;
         if (op == OP_POLICY || op == OP_VALUE)
-                status = make_linear_desc(op, p, &i->weights_desc[op], attr, i->engine, &d);
+                status = make_linear_desc(op, p, &i->weights_desc[op], attr, i->onednn.engine, &d);
         else
-                status = make_conv_desc(op, p, &i->weights_desc[op], attr, i->engine, &d);
-        r = check(status,
-                  i->precision == PRECISION_BF16 ? "compute this network in bf16 on this CPU"
-                                                 : "compute this network on this CPU",
-                  e);
+                status = make_conv_desc(op, p, &i->weights_desc[op], attr, i->onednn.engine, &d);
+        r = onednn_check(status,
+                         i->precision == PRECISION_BF16 ? "compute this network in bf16 on this CPU"
+                                                        : "compute this network on this CPU",
+                         e);
         if (r < 0)
                 return r;
         i->weights_desc[op] = *dnnl_primitive_desc_query_md(d, dnnl_query_weights_md, 0);
         p->slot_desc[op_io[op].src] = *dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0);
         p->slot_desc[op_io[op].dst] = *dnnl_primitive_desc_query_md(d, dnnl_query_dst_md, 0);
         p->scratch_desc[op] = *dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
-        return check(dnnl_primitive_create(&p->ops[op], d), "build an operation", e);
-}
-
-static int make_reorder(const struct infer *i, const dnnl_memory_desc_t *src, const dnnl_memory_desc_t *dst,
-                        dnnl_primitive_t *ret, dnnl_memory_desc_t *ret_scratch, struct error *e) {
-        cleanup_(attr_drop) dnnl_primitive_attr_t attr = NULL;
-        cleanup_(desc_drop) dnnl_primitive_desc_t d = NULL;
-        dnnl_status_t status;
-
-        status = dnnl_primitive_attr_create(&attr);
-        if (status == dnnl_success)
-                status = dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user);
-        if (status == dnnl_success)
-                status = dnnl_reorder_primitive_desc_create(&d, src, i->engine, dst, i->engine, attr);
-        if (status == dnnl_success) {
-                *ret_scratch = *dnnl_primitive_desc_query_md(d, dnnl_query_scratchpad_md, 0);
-                status = dnnl_primitive_create(ret, d);
-        }
-        return check(status, "build a change of layout", e);
+        return onednn_check(dnnl_primitive_create(&p->ops[op], d), "build an operation", e);
 }
 
 /* A change of layout between two slots, unless they have the same. */
-static int build_reorder(struct infer *i, struct plan *p, enum op op, struct error *e) {
+static int build_reorder(struct infer *i, struct plan *p, unsigned op, struct error *e) {
         const dnnl_memory_desc_t *src = &p->slot_desc[op_io[op].src], *dst = &p->slot_desc[op_io[op].dst];
 
         if (dnnl_memory_desc_equal(src, dst))
                 return 0;
-        return make_reorder(i, src, dst, &p->ops[op], &p->scratch_desc[op], e);
+        return onednn_reorder(&i->onednn, src, dst, &p->ops[op], &p->scratch_desc[op], e);
 }
 
 /* ---- plans ---- */
 
+static dnnl_memory_desc_t image(const struct infer *i, dnnl_data_type_t type, dnnl_format_tag_t tag,
+                                unsigned n, uint32_t channels) {
+        return onednn_tensor(type, tag, n, channels, i->network.rows, i->network.cols);
+}
+
 static void plan_deinit(struct plan *p) {
         for (int k = 0; k < N_OPS; k++) {
-                primitive_drop(&p->ops[k]);
-                memory_drop(&p->scratch[k]);
+                onednn_primitive_drop(&p->ops[k]);
+                onednn_memory_drop(&p->scratch[k]);
         }
         for (int k = 0; k < N_SLOTS; k++)
-                memory_drop(&p->slots[k]);
+                onednn_memory_drop(&p->slots[k]);
         *p = (struct plan){ 0 };
 }
 
@@ -342,17 +204,19 @@ static void describe_slots(const struct infer *i, struct plan *p, unsigned n) {
         p->slot_desc[ENTERED] = image(i, i->type, dnnl_format_tag_any, n, net->planes);
         p->slot_desc[TOWER_A] = image(i, i->type, dnnl_format_tag_any, n, net->filters);
         p->slot_desc[TOWER_B] = p->slot_desc[TOWER_A];
-        p->slot_desc[HEADS] = image(i, dnnl_f32, dnnl_format_tag_any, n, HEAD_CHANNELS);
-        p->slot_desc[PLAIN] = image(i, dnnl_f32, dnnl_nchw, n, HEAD_CHANNELS);
-        p->slot_desc[POLICY_IN] = matrix(dnnl_ab, n, NETWORK_POLICY_CHANNELS * cells);
-        p->slot_desc[VALUE_IN] = matrix(dnnl_ab, n, cells);
-        p->slot_desc[LOGITS] = matrix(dnnl_ab, n, net->moves);
-        p->slot_desc[HIDDEN] = matrix(dnnl_ab, n, NETWORK_VALUE_HIDDEN);
+        p->slot_desc[HEADS] = image(i, dnnl_f32, dnnl_format_tag_any, n, WEIGHTS_HEAD_CHANNELS);
+        p->slot_desc[PLAIN] = image(i, dnnl_f32, dnnl_nchw, n, WEIGHTS_HEAD_CHANNELS);
+        p->slot_desc[POLICY_IN] = onednn_matrix(dnnl_ab, n, NETWORK_POLICY_CHANNELS * cells);
+        p->slot_desc[VALUE_IN] = onednn_matrix(dnnl_ab, n, cells);
+        p->slot_desc[LOGITS] = onednn_matrix(dnnl_ab, n, net->moves);
+        p->slot_desc[HIDDEN] = onednn_matrix(dnnl_ab, n, NETWORK_VALUE_HIDDEN);
 }
 
 static int build_ops(struct infer *i, struct plan *p, struct error *e) {
         /* the convolutions of the blocks are nearly all of the work: they choose first, the others follow */
-        static const enum op order[] = { OP_SECOND, OP_FIRST, OP_INPUT, OP_HEADS, OP_POLICY, OP_VALUE };
+        static const enum weights_op order[] = {
+                OP_SECOND, OP_FIRST, OP_INPUT, OP_HEADS, OP_POLICY, OP_VALUE
+        };
         int r;
 
         for (size_t k = 0; k < N_ELEMENTS(order); k++) {
@@ -371,12 +235,13 @@ static int build_memories(struct infer *i, struct plan *p, struct error *e) {
         dnnl_status_t status = dnnl_success;
 
         for (int k = 0; status == dnnl_success && k < N_SLOTS; k++)
-                status = dnnl_memory_create(&p->slots[k], &p->slot_desc[k], i->engine, DNNL_MEMORY_NONE);
+                status = dnnl_memory_create(&p->slots[k], &p->slot_desc[k], i->onednn.engine,
+                                            DNNL_MEMORY_NONE);
         for (int k = 0; status == dnnl_success && k < N_OPS; k++)
                 if (p->ops[k])
-                        status = dnnl_memory_create(&p->scratch[k], &p->scratch_desc[k], i->engine,
+                        status = dnnl_memory_create(&p->scratch[k], &p->scratch_desc[k], i->onednn.engine,
                                                     DNNL_MEMORY_NONE);
-        return check(status, "describe memory", e);
+        return onednn_check(status, "describe memory", e);
 }
 
 /* Give every slot its bytes; the scratchpads of all operations are the same ones. */
@@ -389,13 +254,13 @@ static int place_memories(struct infer *i, struct plan *p, struct error *e) {
                 return 0;
         for (int k = 0; k < N_SLOTS; k++) {
                 offsets[k] = at;
-                at += aligned(dnnl_memory_desc_get_size(&p->slot_desc[k]));
+                at += onednn_aligned(dnnl_memory_desc_get_size(&p->slot_desc[k]));
         }
         for (int k = 0; k < N_OPS; k++)
                 n_scratch = MAX(n_scratch, p->ops[k] ? dnnl_memory_desc_get_size(&p->scratch_desc[k]) : 0);
         if (at + n_scratch > i->activations.n_bytes) {
-                arena_unmap(&i->activations);
-                r = arena_map(&i->activations, at + n_scratch, e);
+                onednn_unmap(&i->activations);
+                r = onednn_map(&i->activations, at + n_scratch, e);
                 if (r < 0)
                         return r;
         }
@@ -405,7 +270,7 @@ static int place_memories(struct infer *i, struct plan *p, struct error *e) {
                 if (p->ops[k])
                         status = dnnl_memory_set_data_handle(p->scratch[k], i->activations.bytes + at);
         p->base = status == dnnl_success ? i->activations.bytes : NULL;
-        return check(status, "place memory", e);
+        return onednn_check(status, "place memory", e);
 }
 
 /* The plan for a piece of @n positions, at most MAX_PIECE, ready to run; built when first asked for. */
@@ -431,7 +296,7 @@ static int plan_get(struct infer *i, unsigned n, struct plan **ret, struct error
         return place_memories(i, p, e);
 }
 
-static int execute(const struct infer *i, struct plan *p, enum op op, const struct layer *layer,
+static int execute(const struct infer *i, struct plan *p, unsigned op, const struct weights_layer *layer,
                    struct error *e) {
         const dnnl_exec_arg_t args[] = {
                 { DNNL_ARG_SRC, p->slots[op_io[op].src] },
@@ -440,184 +305,11 @@ static int execute(const struct infer *i, struct plan *p, enum op op, const stru
                 { DNNL_ARG_WEIGHTS, layer ? layer->weights : NULL },
                 { DNNL_ARG_BIAS, layer ? layer->bias : NULL },
         };
-        dnnl_status_t status = dnnl_primitive_execute(p->ops[op], i->stream, layer ? 5 : 3, args);
+        dnnl_status_t status = dnnl_primitive_execute(p->ops[op], i->onednn.stream, layer ? 5 : 3, args);
 
         if (layer && i->on_layer)
                 i->on_layer(i->on_layer_context);
-        return check(status, "evaluate", e);
-}
-
-/* ---- weights ---- */
-
-static void weights_free(struct weights *w) {
-        if (!w)
-                return;
-        for (size_t k = 0; w->layers && k < w->n_layers; k++) {
-                memory_drop(&w->layers[k].weights);
-                memory_drop(&w->layers[k].bias);
-        }
-        free(w->layers);
-        arena_unmap(&w->arena);
-        free(w);
-}
-DEFINE_CLEANUP(struct weights *, weights_free)
-
-/* Which operation runs layer @k. */
-static enum op layer_op(const struct infer *i, size_t k) {
-        const size_t n_tower = 1 + 2 * (size_t) i->network.blocks;
-
-        if (k == 0)
-                return OP_INPUT;
-        if (k < n_tower)
-                return k % 2 == 1 ? OP_FIRST : OP_SECOND;
-        return k == n_tower ? OP_HEADS : k == n_tower + 1 ? OP_POLICY : OP_VALUE;
-}
-
-static int weights_new(const struct infer *i, struct weights **ret, struct error *e) {
-        cleanup_(weights_freep) struct weights *w = calloc(1, sizeof(*w));
-        size_t at = 0;
-        int r;
-
-        if (!w)
-                return error_errno(e, -ENOMEM, "could not hold weights");
-        w->n_layers = 4 + 2 * (size_t) i->network.blocks;
-        w->layers = calloc(w->n_layers, sizeof(*w->layers));
-        if (!w->layers)
-                return error_errno(e, -ENOMEM, "could not hold weights");
-        for (size_t k = 0; k < w->n_layers; k++) {
-                const dnnl_memory_desc_t *d = &i->weights_desc[layer_op(i, k)];
-
-                at += aligned(dnnl_memory_desc_get_size(d)) + aligned((size_t) d->dims[0] * sizeof(float));
-        }
-        r = arena_map(&w->arena, at, e);
-        if (r < 0)
-                return r;
-        at = 0;
-        for (size_t k = 0; k < w->n_layers; k++) {
-                const dnnl_memory_desc_t *d = &i->weights_desc[layer_op(i, k)];
-                const dnnl_memory_desc_t bias = vector((uint32_t) d->dims[0]);
-                dnnl_status_t status;
-
-                status = dnnl_memory_create(&w->layers[k].weights, d, i->engine, w->arena.bytes + at);
-                at += aligned(dnnl_memory_desc_get_size(d));
-                if (status == dnnl_success)
-                        status =
-                                dnnl_memory_create(&w->layers[k].bias, &bias, i->engine, w->arena.bytes + at);
-                at += aligned((size_t) d->dims[0] * sizeof(float));
-                r = check(status, "describe memory", e);
-                if (r < 0)
-                        return r;
-        }
-        *ret = TAKE_PTR(w);
-        return 0;
-}
-
-/* Convolution and batch norm, six tensors at @t, into plain folded weights [n_out][n_in] and bias [n_out]. */
-static void fold(const float *const *t, size_t n_out, size_t n_in, float *ret_weights, float *ret_bias) {
-        const float *w = t[0], *b = t[1], *gamma = t[2], *beta = t[3], *mean = t[4], *var = t[5];
-
-        for (size_t o = 0; o < n_out; o++) {
-                const double scale = gamma[o] / sqrt((double) var[o] + (double) NETWORK_BN_EPSILON);
-                const float s = (float) scale;
-
-                ret_bias[o] = (float) (((double) b[o] - mean[o]) * scale + beta[o]);
-                for (size_t k = 0; k < n_in; k++)
-                        ret_weights[o * n_in + k] = w[o * n_in + k] * s;
-        }
-}
-
-/* Layer @k in plain layout and f32: folded, or copied. */
-static void plain_layer(const struct infer *i, size_t k, const float *const *t, float *ret_weights,
-                        float *ret_bias) {
-        const struct network *n = &i->network;
-        const size_t heads = 1 + 2 * (size_t) n->blocks, cells = (size_t) n->rows * n->cols;
-        const float *const *h =
-                t + 6 * heads; /* policy_conv (6), policy_fc (2), value_conv (6), value_fc1 (2) */
-
-        if (k < heads) {
-                fold(t + 6 * k, n->filters, 9 * (size_t) (k == 0 ? n->planes : n->filters), ret_weights,
-                     ret_bias);
-        } else if (k == heads) {
-                fold(h, NETWORK_POLICY_CHANNELS, n->filters, ret_weights, ret_bias);
-                fold(h + 8, 1, n->filters, ret_weights + NETWORK_POLICY_CHANNELS * (size_t) n->filters,
-                     ret_bias + NETWORK_POLICY_CHANNELS);
-        } else if (k == heads + 1) {
-                (void) memcpy(ret_weights, h[6], n->moves * NETWORK_POLICY_CHANNELS * cells * sizeof(float));
-                (void) memcpy(ret_bias, h[7], n->moves * sizeof(float));
-        } else {
-                (void) memcpy(ret_weights, h[14], NETWORK_VALUE_HIDDEN * cells * sizeof(float));
-                (void) memcpy(ret_bias, h[15], NETWORK_VALUE_HIDDEN * sizeof(float));
-        }
-}
-
-/* Put plain weights [in @plain] into the layout and type of the kernels. */
-static int pack(const struct infer *i, enum op op, float *plain, dnnl_memory_t packed, struct error *e) {
-        const dnnl_memory_desc_t desc = weights_shape(i, op, dnnl_f32, dnnl_oihw, dnnl_ab);
-        dnnl_memory_t src = NULL, scratch = NULL;
-        cleanup_(primitive_drop) dnnl_primitive_t reorder = NULL;
-        dnnl_memory_desc_t scratch_desc;
-        dnnl_status_t status;
-        int r;
-
-        r = make_reorder(i, &desc, &i->weights_desc[op], &reorder, &scratch_desc, e);
-        if (r < 0)
-                return r;
-        status = dnnl_memory_create(&src, &desc, i->engine, plain);
-        if (status == dnnl_success)
-                status = dnnl_memory_create(&scratch, &scratch_desc, i->engine, DNNL_MEMORY_ALLOCATE);
-        if (status == dnnl_success)
-                status = dnnl_primitive_execute(reorder, i->stream, 3,
-                                                (dnnl_exec_arg_t[]){ { DNNL_ARG_FROM, src },
-                                                                     { DNNL_ARG_TO, packed },
-                                                                     { DNNL_ARG_SCRATCHPAD, scratch } });
-        if (status == dnnl_success)
-                status = dnnl_stream_wait(i->stream);
-        memory_drop(&src);
-        memory_drop(&scratch);
-        return check(status, "pack weights", e);
-}
-
-/* Finite weights may still be too large once folded, or in bf16, whose range is that of f32. */
-static bool all_finite(const float *x, size_t n) {
-        float sum = 0.0f;
-
-        for (size_t k = 0; k < n; k++)
-                sum += x[k] - x[k];
-        return sum == 0.0f;
-}
-
-static int pack_layers(const struct infer *i, const float *const *tensors, struct weights *w,
-                       struct error *e) {
-        struct arena plain = { 0 };
-        size_t n_largest = 0;
-        int r;
-
-        for (int op = 0; op < N_OPS; op++)
-                if (op != OP_ENTER && op != OP_LEAVE) {
-                        const dnnl_memory_desc_t d = weights_shape(i, op, dnnl_f32, dnnl_oihw, dnnl_ab);
-
-                        n_largest = MAX(n_largest, dnnl_memory_desc_get_size(&d));
-                }
-        r = arena_map(&plain, n_largest, e);
-        for (size_t k = 0; r == 0 && k < w->n_layers; k++) {
-                const enum op op = layer_op(i, k);
-                const dnnl_memory_desc_t d = weights_shape(i, op, dnnl_f32, dnnl_oihw, dnnl_ab);
-                float *weights = (float *) (void *) plain.bytes, *bias = NULL;
-                void *handle = NULL;
-
-                r = check(dnnl_memory_get_data_handle(w->layers[k].bias, &handle), "find memory", e);
-                if (r < 0)
-                        break;
-                bias = handle;
-                plain_layer(i, k, tensors, weights, bias);
-                if (!all_finite(weights, dnnl_memory_desc_get_size(&d) / sizeof(float)) ||
-                    !all_finite(bias, (size_t) d.dims[0]))
-                        r = error_set(e, -ERANGE, "weights of layer %zu overflow with their batch norm", k);
-                else
-                        r = pack(i, op, weights, w->layers[k].weights, e);
-        }
-        arena_unmap(&plain);
-        return r;
+        return onednn_check(status, "evaluate", e);
 }
 
 /* ---- the object ---- */
@@ -627,12 +319,9 @@ void infer_free(struct infer *i) {
                 return;
         for (int k = 0; k < N_PLANS; k++)
                 plan_deinit(&i->plans[k]);
-        arena_unmap(&i->activations);
+        onednn_unmap(&i->activations);
         weights_free(i->weights);
-        if (i->stream)
-                (void) dnnl_stream_destroy(i->stream);
-        if (i->engine)
-                (void) dnnl_engine_destroy(i->engine);
+        onednn_deinit(&i->onednn);
         free(i);
 }
 
@@ -654,7 +343,6 @@ int infer_new(const struct network *n, unsigned precision, unsigned max_batch, s
               struct error *e) {
         cleanup_(infer_freep) struct infer *i = calloc(1, sizeof(*i));
         struct plan *p;
-        dnnl_status_t status;
         int r;
 
         assert(max_batch > 0);
@@ -664,15 +352,11 @@ int infer_new(const struct network *n, unsigned precision, unsigned max_batch, s
         i->max_batch = max_batch;
         i->precision = precision != PRECISION_AUTO ? precision : bf16_pays() ? PRECISION_BF16 : PRECISION_F32;
         i->type = i->precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
-        omp_set_num_threads(1);
-        status = dnnl_engine_create(&i->engine, dnnl_cpu, 0);
-        if (status == dnnl_success)
-                status = dnnl_stream_create(&i->stream, i->engine, dnnl_stream_default_flags);
-        r = check(status, "start", e);
+        r = onednn_init(&i->onednn, e);
         if (r < 0)
                 return r;
-        for (int op = 0; op < N_OPS; op++)
-                i->weights_desc[op] = weights_shape(i, op, i->type, dnnl_format_tag_any, dnnl_format_tag_any);
+        for (unsigned op = 0; op < WEIGHTS_N_OPS; op++)
+                i->weights_desc[op] = weights_describe(n, op, i->type);
         r = plan_get(i, MIN(max_batch, MAX_PIECE), &p, e);
         if (r < 0)
                 return r;
@@ -699,7 +383,7 @@ static void *slot_bytes(struct plan *p, enum slot slot) {
 
 /* The planes into the tower, through it, and the heads' channels in plain layout. */
 static int run_tower(struct infer *i, struct plan *p, struct error *e) {
-        const struct layer *layer = i->weights->layers;
+        const struct weights_layer *layer = i->weights->layers;
         int r = 0;
 
         if (p->ops[OP_ENTER])
@@ -718,14 +402,14 @@ static int run_tower(struct infer *i, struct plan *p, struct error *e) {
 /* The fully connected layers of both heads; results of the first @n positions. */
 static int run_heads(struct infer *i, struct plan *p, unsigned n, float *ret_logits, float *ret_value,
                      struct error *e) {
-        const struct layer *layer = &i->weights->layers[2 + 2 * (size_t) i->network.blocks];
+        const struct weights_layer *layer = &i->weights->layers[2 + 2 * (size_t) i->network.blocks];
         const size_t cells = (size_t) i->network.rows * i->network.cols, moves = i->network.moves;
         const float *heads = slot_bytes(p, p->ops[OP_LEAVE] ? PLAIN : HEADS), *hidden = slot_bytes(p, HIDDEN);
         float *policy_in = slot_bytes(p, POLICY_IN), *value_in = slot_bytes(p, VALUE_IN);
         int r;
 
         for (unsigned k = 0; k < p->n; k++) {
-                const float *from = heads + k * HEAD_CHANNELS * cells;
+                const float *from = heads + k * WEIGHTS_HEAD_CHANNELS * cells;
 
                 (void) memcpy(policy_in + k * NETWORK_POLICY_CHANNELS * cells, from,
                               NETWORK_POLICY_CHANNELS * cells * sizeof(float));
@@ -774,7 +458,7 @@ int infer_run(struct infer *i, const float *planes, unsigned n, float *ret_logit
                         return r;
         }
         /* weights that are finite can still lead there, and a NaN would go through all of a search unseen */
-        if (!all_finite(ret_logits, n * moves) || !all_finite(ret_value, n))
+        if (!finite_all(ret_logits, n * moves) || !finite_all(ret_value, n))
                 return error_set(e, -EDOM, "the network's output is not finite: its weights are too large");
         return 0;
 }
@@ -788,17 +472,11 @@ static int try_weights(struct infer *i, struct error *e) {
 
 int infer_load(struct infer *i, const float *const *tensors, struct error *e) {
         cleanup_(weights_freep) struct weights *w = NULL, *old = NULL;
-        const float *const *last = tensors + 6 * (1 + 2 * (size_t) i->network.blocks) + 16;
         int r;
 
-        r = weights_new(i, &w, e);
+        r = weights_new(&i->onednn, &i->network, i->weights_desc, tensors, &w, e);
         if (r < 0)
                 return r;
-        r = pack_layers(i, tensors, w, e);
-        if (r < 0)
-                return r;
-        (void) memcpy(w->value_fc2, last[0], sizeof(w->value_fc2));
-        w->value_fc2_bias = last[1][0];
         old = i->weights;
         i->weights = w;
         r = try_weights(i, e);

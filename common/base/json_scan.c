@@ -170,8 +170,11 @@ static int take_escape(struct json_scan *s, struct bytes *b) {
 
 int json_scan_string(struct json_scan *s, char *ret, size_t size, size_t *ret_n) {
         struct bytes b = { .to = ret, .n = 0, .size = size };
-        int r = json_scan_byte(s, '"', "'\"'");
+        int r = json_scan_space(s);
 
+        s->value = s->at;
+        if (r == 0)
+                r = json_scan_byte(s, '"', "'\"'");
         while (r == 0) {
                 unsigned char c;
 
@@ -259,6 +262,7 @@ int json_scan_number(struct json_scan *s, struct decimal *ret) {
         r = json_scan_space(s);
         if (r != 0)
                 return r;
+        s->value = s->at;
         is_negative = *s->at == '-';
         s->at += is_negative;
         begin = s->at;
@@ -318,7 +322,7 @@ int json_scan_u64(struct json_scan *s, uint64_t max, uint64_t *ret) {
         r = json_scan_space(s);
         if (r != 0)
                 return r;
-        begin = s->at;
+        s->value = begin = s->at;
         if (!is_digit(*begin))
                 return json_scan_refuse(s, begin, "an unsigned integer");
         for (; s->at < s->end && is_digit(*s->at); s->at++) {

@@ -21,6 +21,7 @@ struct json_scan {
         const char *at, *end; /* what is left */
         const char *text;     /* where the text begins ... */
         uint64_t offset;      /* ... which is this byte of the file, for messages */
+        const char *value;    /* where the string or number begins that was read last, for messages */
         const char *field;    /* what is being read, for messages: "board", or "" */
         int64_t index;        /* which element of it; -1: no element */
         struct error *error;
@@ -35,6 +36,11 @@ enum {
 
 /* Refuse what stands at @at: "FIELD[INDEX] at byte N: EXPECTED expected, found 'x'". Return: -EBADMSG. */
 int json_scan_refuse(const struct json_scan *s, const char *at, const char *expected);
+
+/* The same of the string or number that was read last: it is well-formed, but not what is expected. */
+static inline int json_scan_refuse_value(const struct json_scan *s, const char *expected) {
+        return json_scan_refuse(s, s->value, expected);
+}
 
 static inline bool json_scan_is_space(char c) {
         return c == ' ' || c == '\n' || c == '\r' || c == '\t';

@@ -137,7 +137,6 @@ static inline int take_separator(struct reading *rd, unsigned i, unsigned n) {
 /* The i-th number of the board. */
 static inline int take_bit(struct reading *rd, unsigned *ret) {
         struct json_scan *s = rd->scan;
-        const char *begin;
         double x;
         size_t n;
         int r;
@@ -150,12 +149,11 @@ static inline int take_bit(struct reading *rd, unsigned *ret) {
                 s->at += n;
                 return 0;
         }
-        begin = s->at;
         r = json_scan_f64(s, &x);
         if (r != 0)
                 return r;
         if (x != 0 && x != 1)
-                return json_scan_refuse(s, begin, "0 or 1");
+                return json_scan_refuse_value(s, "0 or 1");
         *ret = x != 0;
         return 0;
 }
@@ -188,7 +186,6 @@ static int read_board(struct reading *rd) {
 
 static inline int take_share(struct reading *rd, double *ret) {
         struct json_scan *s = rd->scan;
-        const char *begin;
         unsigned bit;
         size_t n;
         int r;
@@ -202,12 +199,11 @@ static inline int take_share(struct reading *rd, double *ret) {
                 *ret = bit;
                 return 0;
         }
-        begin = s->at;
         r = json_scan_f64(s, ret);
         if (r != 0)
                 return r;
         if (!(*ret >= 0 && *ret <= 1))
-                return json_scan_refuse(s, begin, "a share from 0 to 1");
+                return json_scan_refuse_value(s, "a share from 0 to 1");
         return 0;
 }
 
@@ -245,20 +241,13 @@ static int read_policy(struct reading *rd) {
 }
 
 static int read_value(struct reading *rd) {
-        struct json_scan *s = rd->scan;
-        const char *begin;
         double x;
-        int r;
+        int r = json_scan_f64(rd->scan, &x);
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
-        r = json_scan_f64(s, &x);
         if (r != 0)
                 return r;
         if (x != -1 && x != 0 && x != 1)
-                return json_scan_refuse(s, begin, "-1, 0 or 1");
+                return json_scan_refuse_value(rd->scan, "-1, 0 or 1");
         rd->sample->outcome = (int8_t) x;
         return 0;
 }
@@ -266,34 +255,21 @@ static int read_value(struct reading *rd) {
 /* What stands below the key azpar */
 
 static int read_version(struct reading *rd) {
-        struct json_scan *s = rd->scan;
-        const char *begin;
         uint64_t version;
-        int r;
+        int r = json_scan_u64(rd->scan, UINT64_MAX, &version);
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
-        r = json_scan_u64(s, UINT64_MAX, &version);
         if (r == 0 && version != BATCH_FILE_VERSION)
-                return json_scan_refuse(s, begin, "version 1");
+                return json_scan_refuse_value(rd->scan, "version 1");
         return r;
 }
 
 static int read_origin(struct reading *rd) {
-        struct json_scan *s = rd->scan;
         uint64_t origin = 0;
-        const char *begin;
         char text[16];
         size_t n;
         int r;
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
-        r = json_scan_string(s, text, sizeof(text), &n);
+        r = json_scan_string(rd->scan, text, sizeof(text), &n);
         if (r != 0)
                 return r;
         for (size_t i = 0; i < MIN(n, sizeof(text)); i++) {
@@ -304,28 +280,22 @@ static int read_origin(struct reading *rd) {
                 origin = origin << 4 | (uint64_t) (is_digit ? text[i] - '0' : text[i] - 'a' + 10);
         }
         if (n != sizeof(text) || origin == 0)
-                return json_scan_refuse(s, begin, "16 of 0123456789abcdef, not all 0,");
+                return json_scan_refuse_value(rd->scan, "16 of 0123456789abcdef, not all 0,");
         rd->origin = origin;
         return 0;
 }
 
 static int read_rules(struct reading *rd) {
         char text[GAME_RULES_MAX], expected[GAME_RULES_MAX + 16];
-        struct json_scan *s = rd->scan;
-        const char *begin;
         size_t n;
         int r;
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
-        r = json_scan_string(s, text, sizeof(text), &n);
+        r = json_scan_string(rd->scan, text, sizeof(text), &n);
         if (r != 0)
                 return r;
         if (n != strlen(rd->game->rules) || memcmp(text, rd->game->rules, n) != 0) {
                 (void) snprintf(expected, sizeof(expected), "\"%s\"", rd->game->rules);
-                return json_scan_refuse(s, begin, expected);
+                return json_scan_refuse_value(rd->scan, expected);
         }
         return 0;
 }
@@ -364,21 +334,16 @@ static int read_crc(struct reading *rd) {
 
 static int read_f32(struct json_scan *s, float low, float high, float *ret) {
         char expected[64];
-        const char *begin;
         double x;
         int r;
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
         r = json_scan_f64(s, &x);
         if (r != 0)
                 return r;
         *ret = fabs(x) < 1e6 ? (float) x : NAN;
         if (!(*ret >= low && *ret <= high)) {
                 (void) snprintf(expected, sizeof(expected), "a number from %d to %d", (int) low, (int) high);
-                return json_scan_refuse(s, begin, expected);
+                return json_scan_refuse_value(s, expected);
         }
         return 0;
 }
@@ -395,27 +360,18 @@ static int read_weight(struct reading *rd) {
 static int read_pair(struct reading *rd, uint64_t next_move, struct sample_visit *ret) {
         struct json_scan *s = rd->scan;
         uint64_t move, visits;
-        const char *begin;
         int r;
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
         r = json_scan_u64(s, rd->game->moves - 1u, &move);
         if (r == 0 && move < next_move)
-                return json_scan_refuse(s, begin, "a move above the one before");
+                return json_scan_refuse_value(s, "a move above the one before");
         if (r == 0)
                 r = json_scan_byte(s, ',', "',' and visits");
         s->index++;
         if (r == 0)
-                r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
-        r = json_scan_u64(s, UINT16_MAX, &visits);
+                r = json_scan_u64(s, UINT16_MAX, &visits);
         if (r == 0 && visits == 0)
-                return json_scan_refuse(s, begin, "visits, 1 or more,");
+                return json_scan_refuse_value(s, "visits, 1 or more,");
         if (r == 0)
                 *ret = (struct sample_visit){ .move = (uint16_t) move, .visits = (uint16_t) visits };
         return r;
@@ -446,14 +402,9 @@ static int read_member(struct reading *rd, const struct key *keys, size_t n_keys
         struct json_scan *s = rd->scan;
         char name[KEY_MAX], expected[KEY_MAX + 24];
         const struct key *key = NULL;
-        const char *begin;
         size_t n;
         int r;
 
-        r = json_scan_space(s);
-        if (r != 0)
-                return r;
-        begin = s->at;
         r = json_scan_string(s, name, sizeof(name), &n);
         if (r != 0)
                 return r;
@@ -462,7 +413,7 @@ static int read_member(struct reading *rd, const struct key *keys, size_t n_keys
                         key = &keys[i];
         if (key && *seen >> (key - keys) & 1) {
                 (void) snprintf(expected, sizeof(expected), "no second key '%s'", key->name);
-                return json_scan_refuse(s, begin, expected);
+                return json_scan_refuse_value(s, expected);
         }
         r = json_scan_byte(s, ':', "':'");
         if (r != 0)

@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "common/base/finite.h"
 #include "common/model/json.h"
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensor data is used in place");
@@ -428,30 +429,13 @@ static uint64_t first_bad(const float *x, uint64_t n, bool not_negative) {
         return n;
 }
 
-/*
- * Every weight of every model is looked at by every worker, so the usual case, nothing wrong, is a loop that
- * the compiler turns into vector code: x - x is 0 for a finite x and NaN otherwise.
- */
-static bool all_finite(const float *x, uint64_t n) {
-        float sum[16] = { 0.0f };
-        uint64_t i = 0;
-        bool finite = true;
-
-        for (; i + N_ELEMENTS(sum) <= n; i += N_ELEMENTS(sum))
-                for (size_t k = 0; k < N_ELEMENTS(sum); k++)
-                        sum[k] += x[i + k] - x[i + k];
-        for (size_t k = 0; k < N_ELEMENTS(sum); k++)
-                finite = finite && sum[k] == 0.0f;
-        return finite && first_bad(x + i, n - i, false) == n - i;
-}
-
 static int check_values(const char *path, const struct network_tensor *t, const float *x, int code,
                         struct error *e) {
         size_t n_name = strlen(t->name);
         bool variance = n_name > 11 && strcmp(t->name + n_name - 11, "running_var") == 0;
         uint64_t i;
 
-        if (!variance && all_finite(x, t->n_elements))
+        if (!variance && finite_all(x, t->n_elements))
                 return 0;
         i = first_bad(x, t->n_elements, variance);
         if (i == t->n_elements)

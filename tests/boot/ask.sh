@@ -5,6 +5,8 @@
 #
 # shellcheck shell=bash
 
+. tests/wait.sh
+
 step() { printf '%6d ms  %s\n' "$(($(date +%s%3N) - began_ms))" "$*"; }
 
 fail() {
@@ -17,12 +19,9 @@ fail() {
 }
 
 wait_for() { # WHAT COMMAND...: until the command succeeds
-        local what=$1 deadline=$((SECONDS + patience))
+        local what=$1
         shift
-        until "$@" >"$tmp/waited" 2>&1; do
-                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what: $(tail -n 3 "$tmp/waited")"
-                sleep 0.05
-        done
+        in_time "$@" >"$tmp/waited" 2>&1 || fail "waited $patience s in vain until $what: $(tail -n 3 "$tmp/waited")"
 }
 
 unit=azpar

@@ -77,7 +77,7 @@ grep -q "not confined" "$log" && fail "a warning without a reason: $(grep confin
 
 # Where filters are refused: one word of each, and all the same work.
 : >"$log"
-run_azpard=$helpers/without-seccomp
+run_azpard="$helpers/without seccomp"
 begin
 run_azpard=
 wait_until '.state == "training" and all(.workers[]; .games > 0) and .publish.count > 2'

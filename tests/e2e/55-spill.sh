@@ -112,7 +112,7 @@ stop_azpard
 # Where the kernel refuses io_uring, all of that works by plain calls, after one warning of each process.
 rm -rf "$state"
 : >"$log"
-run_azpard=$helpers/without-uring
+run_azpard="$helpers/without uring"
 begin
 run_azpard=
 check '.disk.io_uring == false'

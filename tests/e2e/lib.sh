@@ -6,6 +6,7 @@
 #
 # shellcheck shell=bash disable=SC2034
 set -euo pipefail
+. tests/wait.sh
 
 programs=$(readlink -f "${AZPAR_BUILD:-build/release}")
 helpers=$programs/tests/e2e
@@ -41,7 +42,7 @@ trap 'exit 1' INT TERM
 fail() {
         local i
         for ((i = 0; i < ${#BASH_SOURCE[@]} - 1; i++)); do # where in the test, not in here
-                [[ ${BASH_SOURCE[i + 1]} == *lib.sh ]] || break
+                [[ ${BASH_SOURCE[i + 1]} == *@(lib|wait).sh ]] || break
         done
         echo "FAIL at line ${BASH_LINENO[i]}: $*"
         exit 1
@@ -123,12 +124,9 @@ answers() {
 
 # wait_for WHAT COMMAND...: until the command succeeds.
 wait_for() {
-        local what=$1 deadline=$((SECONDS + patience))
+        local what=$1
         shift
-        until "$@"; do
-                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what: $(status 2>&1 | jq -c . 2>&1)"
-                sleep 0.05
-        done
+        in_time "$@" || fail "waited $patience s in vain until $what: $(status 2>&1 | jq -c . 2>&1)"
 }
 
 holds() { status 2>/dev/null | jq -e "$1" >/dev/null; }

@@ -14,6 +14,7 @@
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$0")/../.."
+. tests/wait.sh
 fail() { echo "FAIL: $*" && exit 1; }
 
 if [ "${1:-}" != inside ]; then
@@ -61,12 +62,9 @@ checkpoint_interval = 1000000
 END2
 
 wait_for() { # WHAT COMMAND...
-        local what=$1 deadline=$((SECONDS + patience))
+        local what=$1
         shift
-        until "$@" >/dev/null 2>&1; do
-                [ "$SECONDS" -lt "$deadline" ] || fail "waited $patience s in vain until $what"
-                sleep 0.1
-        done
+        in_time "$@" >/dev/null 2>&1 || fail "waited $patience s in vain until $what"
 }
 
 # ---- a page's examples as rows: run TEXT, file NAME CONTENT ... with newlines as \001 ----

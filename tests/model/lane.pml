@@ -10,8 +10,8 @@
  *   store_buffer   the memory between the worker's core and all others
  *   disk           worker/spill.c: what it has under way while the worker goes on
  *   azpard         daemon/daemon.c on_drain(), child_ended(), before_sleep(); daemon/intake.c; lane_read(),
- *                  lane_release(); refill.c; window.c recover(), window_newest(), window_append(); and its
- *                  successors
+ *                  lane_release(); refill.c, file_intake.c; window.c recover(), window_newest(),
+ *                  window_append(); and its successors
  *   fate           SIGKILL of worker or azpard before any step, up to KILLS of them, and CUTS power cuts
  *
  * A transition of the model is one access to what others can see.  What a process does in its own memory in

@@ -166,6 +166,17 @@ static void wait_for_beats(struct setup *s, int n) {
         }
 }
 
+/* Start it, and let it use up what the first samples allow. Return: their number. */
+static uint64_t start_and_use_up(struct setup *s) {
+        uint64_t inserted = 0;
+
+        start(s);
+        while (inserted < MIN_SAMPLES)
+                inserted += append_game(s);
+        wait_for_limit(s, inserted);
+        return inserted;
+}
+
 static void test_a_day(void **state) {
         struct checkpoint c;
         struct setup s;
@@ -214,15 +225,12 @@ static void test_a_day(void **state) {
 
 /* Started again, it goes on with what was left: no second slack, no waiting for more than its share. */
 static void test_again(void **state) {
-        uint64_t inserted = 0, step;
+        uint64_t inserted, step;
         struct setup s;
 
         (void) state;
         setup(&s);
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
+        inserted = start_and_use_up(&s);
         s.terminated = 1; /* SIGTERM is as good as a word */
         assert_int_equal(finish(&s), 0);
         step = last_step(inserted);
@@ -278,16 +286,13 @@ static void test_first_checkpoint(void **state) {
 
 /* Minutes are as good as steps, but time alone, without a step, makes no checkpoint. */
 static void test_minutes(void **state) {
-        uint64_t inserted = 0;
+        uint64_t inserted;
         struct setup s;
 
         (void) state;
         setup(&s);
         s.config.train_checkpoint_minutes = 1e-9;
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
+        inserted = start_and_use_up(&s);
         WAIT_FOR(s.page.checkpoint_step == last_step(inserted)); /* nobody asked, and 1000 steps are far */
         assert_int_equal(newest(&s).step, last_step(inserted));
         s.header.pause = 1;
@@ -305,7 +310,7 @@ static void test_minutes(void **state) {
 
 /* An old checkpoint that cannot be removed costs a warning; training and saving go on. */
 static void test_stray_directory(void **state) {
-        uint64_t inserted = 0;
+        uint64_t inserted;
         struct setup s;
 
         (void) state;
@@ -315,10 +320,7 @@ static void test_stray_directory(void **state) {
         assert_int_equal(mkdirat(s.fd, "checkpoints", 0700), 0);
         assert_int_equal(mkdirat(s.fd, "checkpoints/.tmp-0000000009", 0700), 0);
         assert_int_equal(mkdirat(s.fd, "checkpoints/.tmp-0000000009/stray", 0700), 0);
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
+        inserted = start_and_use_up(&s);
         WAIT_FOR(s.page.checkpoint_step == last_step(inserted));
         assert_int_equal(s.page.save_errno, 0);
         assert_false(has(&s, "checkpoints/0000000000"));
@@ -354,16 +356,13 @@ static void test_generation_of_samples(void **state) {
 
 /* After a power cut took the window's end, what is left of it is not granted again. */
 static void test_shorter_window(void **state) {
-        uint64_t inserted = 0;
+        uint64_t inserted;
         struct checkpoint c;
         struct setup s;
 
         (void) state;
         setup(&s);
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
+        inserted = start_and_use_up(&s);
         s.header.stop = 1;
         assert_int_equal(finish(&s), 0);
         c = newest(&s);
@@ -381,29 +380,43 @@ static void test_shorter_window(void **state) {
         teardown(&s);
 }
 
-/* The process has no descriptors left, as if a disk had no blocks: training goes on, and saving works again
- * later. */
+/*
+ * Start it, and take all descriptors away from the process, as if a disk had no blocks. Return: samples
+ * inserted, all of them used up; *ret: what to give back.
+ */
+static uint64_t start_and_take_away(struct setup *s, struct rlimit *ret) {
+        struct rlimit none;
+        uint64_t inserted;
+
+        s->config.train_publish_interval = 1000;
+        assert_int_equal(getrlimit(RLIMIT_NOFILE, ret), 0);
+        inserted = start_and_use_up(s);
+        none = *ret;
+        none.rlim_cur = 0;
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        return inserted;
+}
+
+/* Saving fails, and training goes on. Return: samples inserted, with those that were @inserted before. */
+static uint64_t train_unsaved(struct setup *s, uint64_t inserted) {
+        WAIT_FOR(s->page.save_errno == EMFILE);
+        for (int i = 0; i < 5; i++)
+                inserted += append_game(s);
+        wait_for_limit(s, inserted);
+        return inserted;
+}
+
+/* Nothing can be saved: training goes on, and saving works again later. */
 static void test_saving_fails(void **state) {
-        struct rlimit limit, none;
-        uint64_t inserted = 0;
+        struct rlimit limit;
+        uint64_t inserted;
         struct setup s;
 
         (void) state;
         setup(&s);
-        s.config.train_publish_interval = 1000;
-        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
-        none = limit;
-        none.rlim_cur = 0;
-        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        inserted = start_and_take_away(&s, &limit);
         s.header.checkpoint_request = 1;
-        WAIT_FOR(s.page.save_errno == EMFILE);
-        for (int i = 0; i < 5; i++)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
+        (void) train_unsaved(&s, inserted);
         assert_int_equal(s.page.checkpoint_done, 0);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         WAIT_FOR(s.page.checkpoint_done == 1);
@@ -418,27 +431,15 @@ static void test_saving_fails(void **state) {
  * and the next process goes on with all that was learned meanwhile.
  */
 static void test_leaves_when_saved(void **state) {
-        struct rlimit limit, none;
-        uint64_t inserted = 0, step;
+        struct rlimit limit;
+        uint64_t inserted, step;
         struct setup s;
 
         (void) state;
         setup(&s);
-        s.config.train_publish_interval = 1000;
-        assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-        start(&s);
-        while (inserted < MIN_SAMPLES)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
-        none = limit;
-        none.rlim_cur = 0;
-        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        inserted = start_and_take_away(&s, &limit);
         s.terminated = 1;
-        WAIT_FOR(s.page.save_errno == EMFILE);
-        for (int i = 0; i < 5; i++)
-                inserted += append_game(&s);
-        wait_for_limit(&s, inserted);
-        step = last_step(inserted);
+        step = last_step(train_unsaved(&s, inserted));
         assert_int_not_equal(s.page.checkpoint_step, step); /* else leaving at once would lose nothing */
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         assert_int_equal(finish(&s), 0);
