@@ -358,7 +358,8 @@ static void test_full_lane(void **state) {
         stage.n_samples = 0;
         wait_for(&stage, true, stage.n_samples > 3000);
 
-        /* a sleeping consumer is woken; it may sleep only when no game came between the last look and its word */
+        /* a sleeping consumer is woken; it may sleep only when no game came between the last look and its
+         * word */
         while (read(stage.wake_fd, &value, sizeof(value)) > 0)
                 ;
         wait_for(&stage, false, (drain(&stage), segment_consumer_may_sleep(stage.segment)));
