@@ -52,7 +52,7 @@ packages_deb   := debhelper dpkg-dev fakeroot
 packages_fuzz  := clang libclang-rt-14-dev
 
 # Ours: needed for a correct build whatever the caller sets.
-az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wwrite-strings
+az_warn     := -Wall -Wextra -Wshadow -Wundef -Wvla -Wformat=2 -Wmissing-format-attribute -Wwrite-strings
 az_cppflags := -D_GNU_SOURCE -I. -DAZPAR_LIBEXECDIR='"$(LIBEXECDIR)"' \
 	$(if $(filter pause,$(VARIANT)),-DAZPAR_PAUSE_POINTS)
 az_cflags    = -std=gnu17 -fvisibility=hidden $(az_warn) -Wstrict-prototypes -Wmissing-prototypes \
