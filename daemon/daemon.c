@@ -359,6 +359,10 @@ static void follow_trouble(struct daemon *d, uint64_t now_ns) {
         trouble_update(&d->trouble, reason, now_ns);
 }
 
+static bool is_paused(const struct daemon *d) {
+        return atomic_load_explicit(&d->segment->header->pause, memory_order_relaxed); /* our own word */
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         struct daemon *d = userdata;
         uint64_t now_ns = clock_now_ns();
@@ -366,7 +370,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata) {
         (void) usec;
         children_watch(d->children, now_ns);
         rates_tick(d->rates, d->segment, now_ns);
-        usage_tick(&d->usage, &d->state, window_fd(d->window), now_ns);
+        usage_tick(&d->usage, &d->state, window_fd(d->window), is_paused(d), now_ns);
         follow_checkpoints(d, now_ns);
         follow_throttle(d);
         /* Also in case that the trainer was killed before it woke us. */

@@ -25,13 +25,17 @@ int usage_parse_memory(const char *text, struct usage_memory *ret) {
         return 0;
 }
 
-/* A child's memory grows while it starts: look at once, after a second, two, four, and then every ten. */
+/*
+ * A child's memory grows while it starts: look at once, after a second, two, four, and then every ten. While
+ * all pause it goes on doubling: nothing changes then, and each look is one more time that azpard wakes.
+ */
 static bool is_due(const struct usage *u, const struct child *c, uint64_t now_ns) {
-        uint64_t looked_ns = u->memory_ns[c->number];
+        uint64_t looked_ns = u->memory_ns[c->number], age_ns = looked_ns - c->started_ns;
 
         if (c->phase != CHILD_RUNNING)
                 return false;
-        return looked_ns < c->started_ns || now_ns - looked_ns >= MIN(looked_ns - c->started_ns, INTERVAL_NS);
+        return looked_ns < c->started_ns ||
+               now_ns - looked_ns >= (u->paused ? age_ns : MIN(age_ns, INTERVAL_NS));
 }
 
 static void begin_look(struct usage *u, const struct child *c) {
@@ -84,9 +88,10 @@ void usage_deinit(struct usage *u) {
                 fd_closep(&u->fd);
 }
 
-void usage_tick(struct usage *u, const struct statedir *state, int window_fd, uint64_t now_ns) {
+void usage_tick(struct usage *u, const struct statedir *state, int window_fd, bool paused, uint64_t now_ns) {
         struct stat st;
 
+        u->paused = paused;
         look_at_next(u, now_ns);
         if (u->disk_ns && now_ns - u->disk_ns < INTERVAL_NS)
                 return;

@@ -8,6 +8,7 @@
  * io_uring, so that the event loop does not wait either.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/base/disk.h"
 #include "common/base/error.h"
@@ -34,6 +35,7 @@ struct usage {
         struct disk_request request;
         const struct child *child; /* NULL: none is being looked at */
         pid_t pid;                 /* its process, when the look began */
+        bool paused;
         int fd;
         char text[USAGE_TEXT_MAX + 1];
         unsigned next_child;
@@ -45,9 +47,11 @@ void usage_init(struct usage *u, const struct children *s, struct disk *reader);
 /* After disk_free() of its reader. */
 void usage_deinit(struct usage *u);
 
-/* To be called about once a second: looks up each thing every ten seconds, a young child's memory more often.
+/*
+ * To be called about once a second: looks up each thing every ten seconds, a young child's memory more often, and
+ * that of one that has paused for long less often.
  */
-void usage_tick(struct usage *u, const struct statedir *state, int window_fd, uint64_t now_ns);
+void usage_tick(struct usage *u, const struct statedir *state, int window_fd, bool paused, uint64_t now_ns);
 
 /* The memory of a process, by the @text of its /proc/PID/smaps_rollup. Return: 0 or -EPROTO. */
 must_check_ int usage_parse_memory(const char *text, struct usage_memory *ret);
