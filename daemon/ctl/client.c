@@ -51,13 +51,20 @@ void client_make_printable(char *text) {
                         *text = '?';
 }
 
-/* A refusal to read (azpard is full) comes with an answer that explains it: a failed send is no end yet. */
+/*
+ * The line and its end at once, so that azpard wakes for it once.  A refusal to read (azpard is full) comes
+ * with an answer that explains it: a failed send is no end yet.
+ */
 static void send_request(int fd, const char *request) {
         size_t n = strlen(request), at = 0;
 
         while (at <= n) {
-                const char *from = at < n ? request + at : "\n";
-                ssize_t sent = send(fd, from, at < n ? n - at : 1, MSG_NOSIGNAL);
+                struct iovec parts[] = {
+                        { .iov_base = (char *) (uintptr_t) request + at, .iov_len = n - at },
+                        { .iov_base = (char[]){ '\n' }, .iov_len = 1 },
+                };
+                struct msghdr message = { .msg_iov = parts, .msg_iovlen = N_ELEMENTS(parts) };
+                ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL);
 
                 if (sent < 0 && errno == EINTR)
                         continue;
