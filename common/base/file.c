@@ -180,3 +180,12 @@ int file_replace(int dir_fd, const char *path, const struct file_part *parts, si
         PAUSE_POINT(FILE_RENAMED);
         return file_sync_directory(dir_fd, path, e);
 }
+
+DIR *file_list(int fd) {
+        cleanup_(fd_closep) int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *dir = again < 0 ? NULL : fdopendir(again);
+
+        if (dir)
+                (void) TAKE_FD(again);
+        return dir;
+}

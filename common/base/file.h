@@ -8,6 +8,7 @@
  * directory), so that the state directory is opened once.
  */
 
+#include <dirent.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "common/base/error.h"
@@ -67,3 +68,10 @@ must_check_ int file_write_all(int fd, const void *bytes, size_t n);
 
 /* fsync() the directory that holds @path. */
 must_check_ int file_sync_directory(int dir_fd, const char *path, struct error *e);
+
+/* The entries of the directory @fd from the first one on, which a dup() of it would not give. Return: NULL with errno. */
+DIR *file_list(int fd);
+static inline void closedirp(DIR **dir) {
+        if (*dir)
+                (void) closedir(*dir);
+}

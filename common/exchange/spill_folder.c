@@ -73,23 +73,8 @@ bool spill_folder_is_in_place(int state_fd, uint64_t slot, int fd) {
                there.st_ino == ours.st_ino && there.st_dev == ours.st_dev;
 }
 
-/* Another descriptor of the same folder, with a place of its own in it. */
-static DIR *open_again(int fd) {
-        cleanup_(fd_closep) int again = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        DIR *dir = again < 0 ? NULL : fdopendir(again);
-
-        if (dir)
-                (void) TAKE_FD(again);
-        return dir;
-}
-
-static void closedirp(DIR **dir) {
-        if (*dir)
-                (void) closedir(*dir);
-}
-
 int spill_folder_clean(int fd) {
-        cleanup_(closedirp) DIR *dir = open_again(fd);
+        cleanup_(closedirp) DIR *dir = file_list(fd);
         const struct dirent *d;
 
         if (!dir)
@@ -111,7 +96,7 @@ int spill_folder_clean(int fd) {
 
 int spill_folder_clean_all(int state_fd) {
         cleanup_(fd_closep) int fd = openat(state_fd, SPILL_FOLDER, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_(closedirp) DIR *dir = fd < 0 ? NULL : open_again(fd);
+        cleanup_(closedirp) DIR *dir = fd < 0 ? NULL : file_list(fd);
         const struct dirent *d;
         uint64_t slot;
         int result = 0;
@@ -133,7 +118,7 @@ int spill_folder_clean_all(int state_fd) {
 }
 
 int spill_folder_look(int fd, struct spill_folder_content *ret) {
-        cleanup_(closedirp) DIR *dir = open_again(fd);
+        cleanup_(closedirp) DIR *dir = file_list(fd);
         struct spill_folder_content content = { 0 };
         const struct dirent *d;
 

@@ -56,11 +56,6 @@
 /* The files that state.json vouches for. */
 static const char *const guarded[] = { "model.safetensors", "optimizer.bin" };
 
-static void dir_closep(DIR **d) {
-        if (*d)
-                (void) closedir(*d);
-}
-
 /* The step if @name is a checkpoint's: exactly ten digits. */
 static bool step_of(const char *name, uint64_t *ret) {
         return strlen(name) == STEP_DIGITS && json_decimal(name, MODEL_STEP_MAX, ret) == 0;
@@ -237,7 +232,7 @@ static int write_state(int dir_fd, const struct checkpoint *c, struct error *e) 
 
 /* Remove a directory with the files in it, if it is there.  azpar makes none inside: one there is refused. */
 static int remove_directory(int folder_fd, const char *name, struct error *e) {
-        cleanup_(dir_closep) DIR *d = NULL;
+        cleanup_(closedirp) DIR *d = NULL;
         const char *entry;
         int fd, r;
 
@@ -579,7 +574,7 @@ static int read_directory(int state_fd, const char *path, uint64_t step, struct 
 }
 
 static int find_newest(int state_fd, uint64_t *ret_step, struct error *e) {
-        cleanup_(dir_closep) DIR *d = NULL;
+        cleanup_(closedirp) DIR *d = NULL;
         const char *entry;
         bool found = false;
         int r;
@@ -721,7 +716,7 @@ static int remove_checkpoint(int folder_fd, uint64_t step, struct error *e) {
 }
 
 int checkpoint_prune(int state_fd, uint64_t keep, struct error *e) {
-        cleanup_(dir_closep) DIR *d = NULL;
+        cleanup_(closedirp) DIR *d = NULL;
         cleanup_(freep) uint64_t *steps = NULL;
         size_t n = 0;
         int r, failed = 0;

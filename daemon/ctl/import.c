@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/exchange/spill_folder.h"
 #include "daemon/ctl/client.h"
@@ -62,19 +63,12 @@ static int add_source(struct sources *s, const struct source *source) {
         return 0;
 }
 
-static void closedirp(DIR **dir) {
-        if (*dir)
-                (void) closedir(*dir);
-}
-
 static int list_files(struct sources *s, int dir_fd, uint64_t worker, bool is_direct) {
-        cleanup_(fd_closep) int again = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_(closedirp) DIR *dir = again < 0 ? NULL : fdopendir(again);
+        cleanup_(closedirp) DIR *dir = file_list(dir_fd);
         const struct dirent *d;
 
         if (!dir)
                 return -errno;
-        (void) TAKE_FD(again);
         for (errno = 0; (d = readdir(dir)); errno = 0) {
                 struct source source = { .worker = worker, .is_direct = is_direct };
                 struct stat st;
@@ -99,13 +93,11 @@ static int list_files(struct sources *s, int dir_fd, uint64_t worker, bool is_di
 }
 
 static int list_workers(struct sources *s, int dir_fd) {
-        cleanup_(fd_closep) int again = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        cleanup_(closedirp) DIR *dir = again < 0 ? NULL : fdopendir(again);
+        cleanup_(closedirp) DIR *dir = file_list(dir_fd);
         const struct dirent *d;
 
         if (!dir)
                 return -errno;
-        (void) TAKE_FD(again);
         for (errno = 0; (d = readdir(dir)); errno = 0) {
                 cleanup_(fd_closep) int fd = -1;
                 uint64_t worker;
